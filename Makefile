@@ -1,0 +1,158 @@
+# sonde - what every request costs, seen from inside a server that nobody recompiled.
+# `make help` lists the targets.
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+DESTDIR ?=
+CC      ?= gcc
+VERSION := 0.1.0
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+
+WARN    := -Wall -Wextra -Wshadow -Wundef -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla $(if $(CI),-Werror)
+COMMON  := -std=gnu11 -O2 -g -I. $(WARN) -MMD -MP
+CFLAGS  ?=
+SANITIZE ?=
+
+# The recorder lives in other people's servers: no stack protector, no fortify (they import symbols that musl lacks),
+# no large-file renaming (it would rename our exports), unwind tables kept (pthread_cancel runs through us).
+SHIM_CFLAGS := $(COMMON) -fPIC -fvisibility=hidden -fno-stack-protector -U_FORTIFY_SOURCE -fasynchronous-unwind-tables \
+	-fexceptions -fcf-protection -ftls-model=initial-exec -fno-builtin -fno-strict-aliasing
+SHIM_LDFLAGS := -shared -Wl,-z,defs -Wl,-z,now -Wl,-z,relro -Wl,-z,nodelete -Wl,-z,noexecstack -Wl,--build-id \
+	-Wl,--version-script=$(BUILD)/shim.map
+
+HOST_CFLAGS := $(COMMON) -D_GNU_SOURCE -DSONDE_VERSION='"$(VERSION)"' -DSONDE_COMMIT='"$(COMMIT)"' $(CFLAGS) $(SANITIZE)
+COLLECTOR_LIBS := -lsqlite3 -lcurl -lcjson -ldeflate -ldw -lelf -lpthread -lm
+# the collector's own heap; sanitizers bring their own allocator
+MALLOC_LIBS := $(if $(SANITIZE),,-ljemalloc)
+
+SHIM_SRC := $(wildcard shim/*.c) $(wildcard wire/*.c)
+SHIM_ASM := $(wildcard shim/*.S)
+SHIM_OBJ := $(SHIM_SRC:%.c=$(BUILD)/pic/%.o) $(SHIM_ASM:%.S=$(BUILD)/pic/%.o)
+
+LIB_SRC := $(wildcard wire/*.c) $(filter-out collector/main.c,$(wildcard collector/*.c)) \
+	$(wildcard collector/protocol/*.c) $(wildcard collector/sink/*.c)
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/host/%.o)
+CLI_OBJ := $(patsubst %.c,$(BUILD)/host/%.o,$(wildcard cli/*.c))
+
+TEST_UNITS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
+TEST_LIVE  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/live_*.c))
+BENCHES    := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/bench_*.c))
+FUZZERS    := $(patsubst tests/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz_*.c))
+
+.PHONY: all deps demo test check bench fuzz asan ubsan tsan lint format install help clean tests
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(BUILD)/libsonde.so $(BUILD)/sonde-collector $(BUILD)/sonde
+
+$(BUILD)/shim.map: shim/symbols.h shim/exports.sh
+	@mkdir -p $(@D)
+	sh shim/exports.sh shim/symbols.h > $@
+
+$(BUILD)/libsonde.so: $(SHIM_OBJ) $(BUILD)/shim.map
+	$(CC) $(SHIM_LDFLAGS) -o $@.new $(SHIM_OBJ)
+	mv -f $@.new $@
+
+$(BUILD)/pic/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(SHIM_CFLAGS) -c -o $@ $<
+
+$(BUILD)/pic/%.o: %.S
+	@mkdir -p $(@D)
+	$(CC) $(SHIM_CFLAGS) -c -o $@ $<
+
+$(BUILD)/host/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) -c -o $@ $<
+
+$(BUILD)/libcollector.a: $(LIB_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/sonde-collector: $(BUILD)/host/collector/main.o $(BUILD)/libcollector.a
+	$(CC) $(SANITIZE) -o $@ $^ $(COLLECTOR_LIBS) $(MALLOC_LIBS)
+
+$(BUILD)/sonde: $(CLI_OBJ) $(BUILD)/libcollector.a
+	$(CC) $(SANITIZE) -o $@ $^ $(COLLECTOR_LIBS)
+
+# Unit tests link the collector and the wire; a test that needs shim modules names their objects: `test_x_OBJ = ...`.
+$(BUILD)/tests/test_%: tests/test_%.c $(BUILD)/libcollector.a
+	@mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) -o $@ $< $(test_$*_OBJ) $(BUILD)/libcollector.a -lcmocka $(COLLECTOR_LIBS)
+
+# Small servers and programs that run through the preload; they link nothing of ours.
+$(BUILD)/tests/live_%: tests/live_%.c
+	@mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) -fno-builtin -o $@ $< $(live_$*_LDFLAGS) -lpthread -ldl
+
+$(BUILD)/bench/%: bench/%.c $(BUILD)/libcollector.a
+	@mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) -fno-builtin -o $@ $< $(BUILD)/libcollector.a $(COLLECTOR_LIBS)
+
+$(BUILD)/fuzz/fuzz_%: tests/fuzz_%.c $(LIB_SRC)
+	@mkdir -p $(@D)
+	clang -std=gnu11 -D_GNU_SOURCE -O1 -g -I. -DSONDE_VERSION='"fuzz"' -DSONDE_COMMIT='"fuzz"' \
+		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $< $(LIB_SRC) $(COLLECTOR_LIBS)
+
+tests: $(TEST_UNITS) $(TEST_LIVE)
+
+# --- targets for people -------------------------------------------------------------------------------------------
+
+deps: ## install what a fresh Debian 12 lacks
+	@sh tests/deps.sh
+
+demo: ## build, watch a real nginx under load, show what its requests cost
+	@sh tests/deps.sh
+	@$(MAKE) --no-print-directory all
+	@bash tests/demo.sh
+
+test: ## all tests: units, live programs, real servers
+	@sh tests/deps.sh
+	@$(MAKE) --no-print-directory all tests
+	@bash tests/run.sh
+
+check: all ## rules of the built files: exports, self-calls, include direction
+	@bash tests/run.sh 'check_*'
+
+bench: all $(BENCHES) ## cost per call and per request, as ratios against the bare server
+	@bash bench/run.sh
+
+fuzz: $(FUZZERS) ## run each fuzz target for FUZZ_SECONDS (default 600)
+	@bash tests/fuzz.sh
+
+asan: ## unit tests under address sanitizer
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE='-fsanitize=address -fno-omit-frame-pointer' sanitized
+
+ubsan: ## unit tests under undefined-behaviour sanitizer
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/ubsan SANITIZE='-fsanitize=undefined -fno-sanitize-recover=all' sanitized
+
+tsan: ## unit tests under thread sanitizer
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE='-fsanitize=thread' sanitized
+
+.PHONY: sanitized
+sanitized: $(TEST_UNITS)
+	@BUILD=$(BUILD) bash tests/run.sh 'test_*'
+
+lint: ## clang-tidy, cppcheck, shellcheck, both compilers with -Werror
+	@bash tests/lint.sh
+
+format: ## clang-format over the tree
+	clang-format -i $(shell git ls-files '*.c' '*.h')
+
+install: all ## install under DESTDIR and PREFIX; the library is renamed into place
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/sonde $(DESTDIR)$(PREFIX)/share/man/man1 \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -m 755 $(BUILD)/sonde $(DESTDIR)$(PREFIX)/bin/sonde
+	install -m 755 $(BUILD)/sonde-collector $(DESTDIR)$(PREFIX)/lib/sonde/sonde-collector
+	install -m 755 $(BUILD)/libsonde.so $(DESTDIR)$(PREFIX)/lib/sonde/.libsonde.so.new
+	mv -f $(DESTDIR)$(PREFIX)/lib/sonde/.libsonde.so.new $(DESTDIR)$(PREFIX)/lib/sonde/libsonde.so
+	install -m 644 docs/sonde.1 $(DESTDIR)$(PREFIX)/share/man/man1/sonde.1
+	install -m 644 cli/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/sonde
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+clean: ## remove what was built
+	rm -rf $(BUILD)
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
