@@ -1,0 +1,32 @@
+/*
+ * atomics.h - the few memory operations that the shared pages need, the order in each name.
+ *
+ * Only this file knows memory orders. Plain counters that one thread writes and another process reads are bumped by
+ * one instruction, so that an interrupting signal handler never sees half an add; gcc makes three of a volatile add.
+ */
+#ifndef SONDE_ATOMICS_H
+#define SONDE_ATOMICS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define fetch_add_relaxed(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
+#define cas_acq_rel(p, expected, desired)                                                                              \
+    __atomic_compare_exchange_n((p), (expected), (desired), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+#define compiler_barrier() __asm__ __volatile__("" ::: "memory")
+
+/* Adds in one instruction without a lock: only the owning thread writes; atomic against its own signal handlers. */
+static inline void add_own(uint64_t *at, uint64_t value)
+{
+#if defined(__x86_64__)
+    __asm__ __volatile__("addq %1, %0" : "+m"(*at) : "er"(value) : "cc");
+#else
+    store_relaxed(at, load_relaxed(at) + value);
+#endif
+}
+
+#endif
