@@ -168,7 +168,7 @@ struct arena {
     uint32_t supervisor; /* pid */
     uint32_t uid;
     char token[32]; /* hex: names the run, and its fallback arenas */
-    uint8_t pad0[256 - 176];
+    uint8_t pad0[256 - 168];
     /* settings: read by the recorder; written by the supervisor, `off` by anybody who may */
     uint32_t off;      /* kill switch */
     uint32_t features; /* enum arena_feature */

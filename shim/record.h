@@ -1,0 +1,113 @@
+/*
+ * record.h - the thread's side of its lane: who am I, may I record, one event from a call's facts.
+ *
+ * In:      wrap_*.c                      Out: wire/arena.h's lanes and chunks
+ * Owns:    the thread-local block below; the process's mapping of the arena.
+ * Context: S
+ * Sharing: a lane is written by its own thread only; `shim` is written at start and after fork, by one thread.
+ * Failure: an event that finds no lane, chunk or arena is counted as lost (lane.lost_*, arena.s_no_lane) and dropped.
+ */
+#ifndef SONDE_RECORD_H
+#define SONDE_RECORD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "wire/arena.h"
+#include "wire/atomics.h"
+#include "wire/clock.h"
+#include "wire/event.h"
+
+/* Plain words, initial-exec. Zero is "knows nothing yet", right for threads that begin before our constructor. */
+struct thread_local_block {
+    struct lane *lane;   /* NULL: none claimed, or none to be had */
+    uint64_t epoch;      /* of the process when `lane` was taken; compared with *shim.epoch (WIPEONFORK) before each use */
+    uint64_t wait_return; /* ticks when this thread's last wait returned; 0: none since the last event */
+    uint64_t last_allocated, last_freed, last_allocations; /* totals at the last event: did any move by 2^31, or at all */
+    uint64_t last_waits;  /* lock + disk + sleep at the last event */
+    uint32_t connections; /* ids given by this lane */
+    uint32_t in_vfork;    /* 1: this is a vfork child in our parent's memory: forward only */
+    uint64_t *jemalloc_allocated, *jemalloc_freed; /* thread.allocatedp/deallocatedp, NULL: count ourselves */
+};
+extern __thread struct thread_local_block self __attribute__((tls_model("initial-exec")));
+
+struct shim_state {
+    struct arena_view view;
+    uint64_t *epoch;     /* one word on a WIPEONFORK page: 0 in a child that has not attached yet */
+    uint32_t process;    /* index of our slot */
+    uint32_t clock;      /* enum clock_kind; 0: may not read it (EVENT_NO_CLOCK) */
+    bool attached;
+};
+extern struct shim_state shim;
+
+/*
+ * The lane of this thread, or NULL: not attached, switched off, vfork child, no lane left. One compare and two loads
+ * when all is as before; else lifecycle.c re-attaches after fork or claims a lane. Keeps errno.
+ */
+struct lane *lane_slow(void);
+static inline struct lane *lane_here(void)
+{
+    if (__builtin_expect(self.lane && shim.epoch && self.epoch == *shim.epoch && !self.in_vfork, 1))
+        return self.lane;
+    return lane_slow();
+}
+
+/* Off: the kill switch, or no arena. Read by every wrapper that would make an event. */
+static inline bool recording(void)
+{
+    return shim.attached && !load_relaxed(&shim.view.arena->off) && !self.in_vfork;
+}
+
+static inline uint64_t ticks_now(void)
+{
+    return shim.clock ? clock_now(shim.clock) : 0;
+}
+
+/* What a wrapper knows of a call that returned. Unset fields are zero. */
+struct observation {
+    uint8_t type, flags; /* enum event_type, event_flag */
+    int32_t descriptor;
+    uint64_t connection, offset;
+    uint64_t entry, time; /* ticks */
+    int64_t result;
+    const struct iovec *data; /* bytes to capture from, NULL none; only after success */
+    int data_count;
+    uint64_t data_bytes;      /* how many of them the result vouches for */
+    uint32_t plan;            /* enum plan */
+};
+
+/* Writes one event into the lane (may be NULL: counted). Keeps errno. Never fails visibly. */
+void record_event(struct lane *, const struct observation *);
+
+/* A small event whose payload is `bytes` at `data` (addresses, arguments). */
+void record_note(struct lane *, const struct observation *, const void *data, size_t bytes);
+
+/*
+ * Around a call that may block: what the thread is in, for in-flight reports. `call_enter` returns the entry ticks.
+ * These two never guard anything: a longjmp past call_leave leaves a stale mark that the next call overwrites.
+ */
+static inline uint64_t call_enter(struct lane *l, enum call call, uint64_t connection)
+{
+    uint64_t now = ticks_now();
+    if (l) {
+        store_relaxed(&l->call_since, now);
+        store_relaxed(&l->call_connection, connection);
+        store_relaxed(&l->call, (uint32_t)call);
+    }
+    return now;
+}
+
+static inline void call_leave(struct lane *l)
+{
+    if (l)
+        store_relaxed(&l->call, (uint32_t)CALL_NONE);
+}
+
+/* Waits: `wait_begin` records EVENT_TURN when a total moved since the last event; `wait_end` notes when it returned. */
+void wait_begin(struct lane *, enum call);
+void wait_end(struct lane *);
+
+#endif
