@@ -1,0 +1,33 @@
+/*
+ * rollup.h - totals of every span, samples of some, as rows for the sinks.
+ *
+ * In:      pipeline.c (finished spans, facts, flow counters, ticks)
+ * Out:     sink/queue.h (flat rows, see sink/rows.h)
+ * Owns:    endpoints (method + route template, sketches per interval and class), samplers, process rows.
+ * Context: C, pipeline thread only. Reads no clock: time comes with ticks.
+ *
+ * Totals are cumulative per interval and pushed as whole rows each second for what changed, so that a row shed by a
+ * full queue is mended by the next; rows of a closed interval are kept until they are in the queue.
+ */
+#ifndef SONDE_ROLLUP_H
+#define SONDE_ROLLUP_H
+
+#include "collector/span.h"
+#include "wire/options.h"
+
+struct queue;
+struct rollup;
+
+struct rollup *rollup_new(const struct options *, struct queue *, const char *service_of_command);
+void rollup_free(struct rollup *);
+
+void rollup_span(void *rollup, const struct span *); /* a span_fn */
+/* PROCESS, PROCESS_TOTAL, PROCESS_END, REAPED, STREAM, COMMAND_END; `item` gives process number and time */
+void rollup_fact(struct rollup *, const struct item *);
+/* At most once a second of stream time, and at the end with last = true: closes intervals, pushes what changed, COMMIT. */
+void rollup_tick(struct rollup *, uint64_t time_ns, const struct flow *, bool last);
+/* Before the tick that should show them: the requests in flight now (replaces the earlier list), what is unread. */
+void rollup_in_flight(struct rollup *, const struct in_flight *, size_t count);
+void rollup_unread(struct rollup *, const struct unread *, size_t count);
+
+#endif

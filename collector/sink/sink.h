@@ -1,0 +1,29 @@
+/*
+ * sink.h - where rows end up; and the thread that takes them there.
+ */
+#ifndef SONDE_SINK_H
+#define SONDE_SINK_H
+
+#include <stdint.h>
+#include "collector/sink/queue.h"
+#include "wire/options.h"
+
+/* The counters of INTERFACE.md "documents"; accepted + carried = acknowledged + duplicates + dead + Σ dropped + queued. */
+struct documents {
+    uint64_t carried, accepted, acknowledged, duplicates, dead, queued;
+    uint64_t dropped_memory, dropped_exit, dropped_refused; /* reasons: "memory", "exit", "refused" */
+};
+
+struct sink {
+    const char *name;
+    int (*push)(void *self, const struct row *); /* 0, or -errno, which is counted; never blocks on the network */
+    int (*commit)(void *self);
+    /* Lets it work for at most `ms` (network, timers); 0 when idle, 1 when it wants to be called again soon. */
+    int (*turn)(void *self, int ms);
+    void (*documents)(void *self, struct documents *); /* may be NULL */
+    /* Delivers until the deadline (CLOCK_MONOTONIC ns), then gives up, counting what is left; frees itself. */
+    int (*close)(void *self, uint64_t deadline_ns);
+    void *self;
+};
+
+#endif
