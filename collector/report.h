@@ -1,0 +1,37 @@
+/*
+ * report.h - the report: loaded from a store's database, shown as text or JSON (INTERFACE.md "sonde report --json").
+ *
+ * In:      sink/store.c's tables, through SQLite      Out: cli/report.c, the collector's last words
+ * Only report_load knows SQLite; what it fills is plain memory.
+ */
+#ifndef SONDE_REPORT_H
+#define SONDE_REPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+struct sqlite3;
+struct report; /* fields in collector/report_model.h */
+
+struct report_query {
+    uint64_t since_ns; /* 0: the whole run */
+    const char *sort;  /* "count", "time", "p99", "errors", "heap", "out"; NULL count */
+    int top;           /* endpoints shown, 0: as many as are useful (text 20, JSON all) */
+    int slowest;       /* spans shown */
+};
+struct report_style {
+    int columns;
+    bool colour, utf8;
+    const char *store; /* path to show, NULL none */
+};
+
+/* 0, -ENODATA: no run in it, -EUCLEAN: damaged or no store of ours, -EAGAIN: busy too long. *out is for report_free. */
+int report_load(struct sqlite3 *, const struct report_query *, struct report **out);
+void report_free(struct report *);
+int report_json(const struct report *, FILE *);
+void report_text(const struct report *, const struct report_style *, FILE *);          /* the summary */
+void report_slowest_text(const struct report *, const struct report_style *, FILE *);  /* --slowest */
+bool report_is_complete(const struct report *);
+
+#endif
