@@ -24,6 +24,9 @@ struct sink {
     /* Delivers until the deadline (CLOCK_MONOTONIC ns), then gives up, counting what is left; frees itself. */
     int (*close)(void *self, uint64_t deadline_ns);
     void *self;
+    /* The first half of close, may be NULL: delivers until the deadline, counts what is left. Only documents() and
+     * close follow it, so that the final counts can be shown and stored. */
+    void (*finish)(void *self, uint64_t deadline_ns);
 };
 
 #endif
