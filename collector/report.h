@@ -8,6 +8,7 @@
 #define SONDE_REPORT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -28,6 +29,8 @@ struct report_style {
 
 /* 0, -ENODATA: no run in it, -EUCLEAN: damaged or no store of ours, -EAGAIN: busy too long. *out is for report_free. */
 int report_load(struct sqlite3 *, const struct report_query *, struct report **out);
+/* As above from a file, read-only, in one short transaction. `message`: what is wrong and what to do. -ENOENT: no file. */
+int report_read(const char *path, const struct report_query *, struct report **out, char *message, size_t);
 void report_free(struct report *);
 int report_json(const struct report *, FILE *);
 void report_text(const struct report *, const struct report_style *, FILE *);          /* the summary */

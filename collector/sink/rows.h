@@ -52,7 +52,7 @@ struct row_process {
     uint32_t process; /* number in the run, from 1 */
     int32_t pid, parent;
     int32_t exit_code, signal; /* -1 unknown */
-    uint32_t merged;           /* how many processes this row sums; 1 */
+    uint32_t merged;           /* how many processes this row sums; 1; 0: forget this row, another one sums it now */
     uint32_t ended, heap_tail_unknown;
     uint64_t start_ns, end_ns;
     uint64_t allocated, freed, allocations, cpu_ns;
