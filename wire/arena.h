@@ -13,8 +13,9 @@
  * Ways through it, each with its acquire and release:
  *   event   producer: add_own(sequence) → reserve in its chunk → fill → store_release(chunk.committed);
  *           collector: load_acquire(chunk.committed), copies, checks, uses.
- *   chunk   free stack, 64-bit head {tag, index + 1}, LIFO; producers pop by CAS, the collector pushes by CAS. A full
- *           chunk gets its successor by store_release(chunk.next); the first one by store_release(lane.first).
+ *   chunk   free stack, 64-bit head {tag, index + 1}, LIFO; producers pop by CAS, the collector pushes by CAS. What was
+ *           never used stands on no stack: s_chunks_high (s_lanes_high, s_processes_high) counts how far the pool was
+ *           ever opened, so that making an arena touches its first page only. A full chunk gets its successor by store_release(chunk.next); the first one by store_release(lane.first).
  *   lane    free stack of the same kind; a thread pops one at its first event or allocation; the collector pushes it
  *           back when the thread is proven dead and everything of it was drained.
  *   recall  collector: store(lane.recall = 1), membarrier, reads lane.busy; 0: CAS recall 1 → 2, frees the chunk.
@@ -91,7 +92,8 @@ struct process_slot {
     uint64_t start;  /* ticks */
     uint32_t parent_serial; /* forked from that slot's process; 0: executed */
     uint32_t s_next_free;
-    uint64_t start_boot; /* field 22 of /proc/self/stat is the same clock: 0 unknown */
+    uint64_t start_boot; /* ns of CLOCK_BOOTTIME when it attached; a process of this pid that began later (field 22 of
+                            /proc/PID/stat, the same clock) is another one. 0 unknown */
     /* threads without a lane add here, atomically; `lost_no_lane` counts their events */
     uint64_t s_allocated, s_freed, s_allocations, s_lost_no_lane;
     uint64_t reserved[22];
@@ -101,15 +103,16 @@ _Static_assert(sizeof(struct process_slot) == 512, "process slot is 512 bytes");
 
 /* 256 bytes: one thread. Lines: identity, producer's, totals, collector's. */
 struct lane {
-    /* identity: written at claim, constant until freed */
+    /* identity: written at claim, constant until freed. Whoever pops a lane zeroes all of it, the collector's line too */
     uint32_t state; /* any: enum lane_state; set last, by store_release */
     uint32_t process;        /* index of its process slot */
     uint32_t process_serial; /* and that slot's serial, lest it was used again */
     int32_t tid;
-    uint32_t serial; /* unique in the arena, from 1: high half of the connection ids given here */
+    uint32_t serial; /* unique in the arena, from 1: high half of the connection ids given here (after 2^28 ids, and for
+                        threads without a lane, another number of the same series) */
     uint32_t s_next_free;
     uint64_t start; /* ticks */
-    char name[16];  /* comm at claim */
+    char name[16];  /* comm of a process's first thread; empty: ask /proc (asking here would be a system call) */
     uint64_t pad0[2];
     /* producer's: own thread only */
     uint64_t sequence; /* events attempted, dropped ones included */
@@ -178,14 +181,14 @@ struct arena {
     uint8_t pad1[256 - 24];
     /* stacks and counters, each on its own line */
     uint64_t s_free_chunks __attribute__((aligned(64))); /* {tag << 32 | index + 1} */
-    uint64_t s_free_count; /* chunks on the free stack, approximate: when to drain faster */
+    uint64_t s_free_count; /* chunks that nobody holds, never used ones included, approximate: when to drain faster */
     uint64_t s_free_lanes __attribute__((aligned(64)));
     uint64_t s_free_processes __attribute__((aligned(64)));
     uint32_t s_lane_serial __attribute__((aligned(64))); /* last given */
     uint32_t s_process_serial;
     uint32_t s_epoch;
-    uint32_t s_lanes_high, s_processes_high; /* slots ever used: readers need not look beyond */
-    uint64_t s_refused __attribute__((aligned(64))); /* processes that did not attach: other version, no slot */
+    uint32_t s_lanes_high, s_processes_high, s_chunks_high; /* slots ever used: readers need not look beyond */
+    uint64_t s_refused __attribute__((aligned(64))); /* processes that did not attach: other version, no slot; see arena_refuse */
     uint64_t s_no_lane;                              /* events dropped for want of a lane or process slot */
     /* the collector's, so that its successor goes on where it stopped */
     uint64_t collector_pid __attribute__((aligned(64)));
@@ -211,6 +214,12 @@ int arena_create(uint64_t bytes, const char *token, struct arena_view *out);
 
 /* Maps what `fd` holds, shared and MADV_DONTDUMP, checks magic, version and layout. -EPROTONOSUPPORT: other major. */
 int arena_open(int fd, struct arena_view *out);
+
+/*
+ * Adds one to s_refused of an arena whose major is another one. Its offset and those of magic, major, minor and
+ * arena_bytes never change, whatever the major. Context I.
+ */
+void arena_refuse(int fd);
 
 /* The checks of arena_open over a mapping that exists (a test's image, a recording). */
 int arena_attach(void *mapping, uint64_t bytes, struct arena_view *out);

@@ -29,4 +29,17 @@ static inline void add_own(uint64_t *at, uint64_t value)
 #endif
 }
 
+/* The same, and what stood there before: a handler that interrupts gets a number of its own. */
+static inline uint64_t fetch_add_own(uint64_t *at, uint64_t value)
+{
+#if defined(__x86_64__)
+    __asm__ __volatile__("xaddq %0, %1" : "+r"(value), "+m"(*at) : : "cc");
+    return value;
+#else
+    uint64_t old = load_relaxed(at);
+    store_relaxed(at, old + value);
+    return old;
+#endif
+}
+
 #endif

@@ -37,6 +37,16 @@ static inline uint64_t clock_now(uint32_t kind)
 /* Chooses the clock of this machine and its rate; takes 10 ms at most. Supervisor only. Sets the arena's anchor. */
 void clock_calibrate(struct arena *);
 
+/*
+ * The parts of it for a process that must make its own arena and has no 10 ms: the kind (every process of a machine
+ * chooses the same), and the anchor. Such an arena says ticks_per_second 0; whoever adopts it takes the run's own rate.
+ */
+uint32_t clock_choose(void);
+void clock_anchor(struct arena *);
+
+/* Ticks a second measured from the arena's anchor until now: after one second 0.1 ppm, 10 ms leave 5 ppm. Any reader. */
+uint64_t clock_refine(const struct arena *);
+
 /* Ticks → ns of CLOCK_REALTIME, by multiply and shift; `struct clock_scale` is made once per arena from its header. */
 struct clock_scale {
     uint64_t anchor_ticks, anchor_realtime_ns;

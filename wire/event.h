@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 enum event_type {
-    EVENT_NONE = 0,
+    EVENT_NONE = 0, /* begun and never finished (the thread was thrown out by siglongjmp): skip `size` bytes, a loss by its sequence */
     /* connection; the data of ACCEPT, CONNECT, BIND is struct event_address */
     EVENT_ACCEPT,   /* descriptor = the new one, connection = its id, result = descriptor; argument = listening descriptor */
     EVENT_CONNECT,  /* result 0 or -errno; -EINPROGRESS is a success that is under way */
