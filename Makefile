@@ -25,7 +25,7 @@ COLLECTOR_LIBS := -lsqlite3 -lcurl -lcjson -ldeflate -ldw -lelf -lpthread -lm
 # the collector's own heap; sanitizers bring their own allocator
 MALLOC_LIBS := $(if $(SANITIZE),,-ljemalloc)
 
-SHIM_SRC := $(wildcard shim/*.c) $(wildcard wire/*.c)
+SHIM_SRC := $(wildcard shim/*.c) $(filter-out wire/options.c,$(wildcard wire/*.c))
 SHIM_ASM := $(wildcard shim/*.S)
 SHIM_OBJ := $(SHIM_SRC:%.c=$(BUILD)/pic/%.o) $(SHIM_ASM:%.S=$(BUILD)/pic/%.o)
 
@@ -45,7 +45,7 @@ FUZZERS    := $(patsubst tests/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz_*.c))
 
 all: $(BUILD)/libsonde.so $(BUILD)/sonde-collector $(BUILD)/sonde
 
-$(BUILD)/shim.map: shim/symbols.h shim/exports.sh
+$(BUILD)/shim.map: shim/exports.sh $(wildcard shim/symbols*.h)
 	@mkdir -p $(@D)
 	sh shim/exports.sh shim/symbols.h > $@
 
@@ -85,6 +85,11 @@ $(BUILD)/tests/live_%: tests/live_%.c
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) -fno-builtin -o $@ $< $(live_$*_LDFLAGS) -lpthread -ldl
 
+# runs a command under the bare recorder and shows its events: a tool of the tests
+$(BUILD)/tests/arena_run: tests/arena_run.c $(BUILD)/libcollector.a
+	@mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) -o $@ $< $(BUILD)/libcollector.a $(COLLECTOR_LIBS)
+
 $(BUILD)/bench/%: bench/%.c $(BUILD)/libcollector.a
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) -fno-builtin -o $@ $< $(BUILD)/libcollector.a $(COLLECTOR_LIBS)
@@ -94,7 +99,7 @@ $(BUILD)/fuzz/fuzz_%: tests/fuzz_%.c $(LIB_SRC)
 	clang -std=gnu11 -D_GNU_SOURCE -O1 -g -I. -DSONDE_VERSION='"fuzz"' -DSONDE_COMMIT='"fuzz"' \
 		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $< $(LIB_SRC) $(COLLECTOR_LIBS)
 
-tests: $(TEST_UNITS) $(TEST_LIVE)
+tests: $(TEST_UNITS) $(TEST_LIVE) $(BUILD)/tests/arena_run
 
 # --- targets for people -------------------------------------------------------------------------------------------
 

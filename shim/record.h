@@ -28,9 +28,11 @@ struct thread_local_block {
     uint64_t wait_return; /* ticks when this thread's last wait returned; 0: none since the last event */
     uint64_t last_allocated, last_freed, last_allocations; /* totals at the last event: did any move by 2^31, or at all */
     uint64_t last_waits;  /* lock + disk + sleep at the last event */
-    uint32_t connections; /* ids given by this lane */
+    uint64_t id_serial;   /* high half of the ids given here: the lane's serial, or another of its series; 0 none yet */
+    uint64_t connections; /* ids given under it */
     uint32_t in_vfork;    /* 1: this is a vfork child in our parent's memory: forward only */
     uint64_t *jemalloc_allocated, *jemalloc_freed; /* thread.allocatedp/deallocatedp, NULL: count ourselves */
+    uint64_t jemalloc_allocated_base, jemalloc_freed_base; /* where they stood when the lane was taken */
 };
 extern __thread struct thread_local_block self __attribute__((tls_model("initial-exec")));
 
@@ -38,8 +40,10 @@ struct shim_state {
     struct arena_view view;
     uint64_t *epoch;     /* one word on a WIPEONFORK page: 0 in a child that has not attached yet */
     uint32_t process;    /* index of our slot */
+    uint32_t serial;     /* and its serial */
     uint32_t clock;      /* enum clock_kind; 0: may not read it (EVENT_NO_CLOCK) */
     bool attached;
+    uint64_t stale_ticks; /* a `busy` that stands for longer is nobody's; 0: unknown rate */
 };
 extern struct shim_state shim;
 
@@ -64,6 +68,15 @@ static inline bool recording(void)
 static inline uint64_t ticks_now(void)
 {
     return shim.clock ? clock_now(shim.clock) : 0;
+}
+
+/* Where the allocator counts bytes itself, its counters are copied into the lane before they are looked at. */
+static inline void totals_refresh(struct lane *l)
+{
+    if (__builtin_expect(self.jemalloc_allocated != NULL, 0)) {
+        store_relaxed(&l->allocated, *self.jemalloc_allocated - self.jemalloc_allocated_base);
+        store_relaxed(&l->freed, *self.jemalloc_freed - self.jemalloc_freed_base);
+    }
 }
 
 /* What a wrapper knows of a call that returned. Unset fields are zero. */
@@ -106,8 +119,14 @@ static inline void call_leave(struct lane *l)
         store_relaxed(&l->call, (uint32_t)CALL_NONE);
 }
 
-/* Waits: `wait_begin` records EVENT_TURN when a total moved since the last event; `wait_end` notes when it returned. */
+/*
+ * Waits: `wait_begin` records EVENT_TURN when a total moved since the last event and marks the call; `wait_end` notes
+ * when it returned. Both take NULL, and forward silently when switched off.
+ */
 void wait_begin(struct lane *, enum call);
 void wait_end(struct lane *);
+
+/* The next connection id: unique in the arena, also for a thread without a lane. */
+uint64_t connection_id_next(const struct lane *);
 
 #endif

@@ -1,0 +1,25 @@
+/*
+ * lifecycle.h - how a process and its threads come to have a slot and lanes; what other wrappers tell about them.
+ */
+#ifndef SONDE_LIFECYCLE_H
+#define SONDE_LIFECYCLE_H
+
+#include <stdbool.h>
+#include "shim/record.h"
+
+/*
+ * Before seccomp or PR_SET_TSC takes something away: attaches, takes this thread's lane, makes the tables that would
+ * later need a system call. Keeps errno. Context S.
+ */
+void lifecycle_settle(void);
+
+/* rdtsc becomes forbidden here (seccomp mode 1, PR_SET_TSC): no clock from now on. Context S. */
+void lifecycle_no_clock(void);
+
+/* Sets bits of enum process_flag in our slot. Context S. */
+void lifecycle_flag(uint32_t flags);
+
+/* Our pid and this thread's tid without a system call, as known; 0: not attached. */
+int32_t lifecycle_pid(void);
+
+#endif
