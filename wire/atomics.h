@@ -17,6 +17,9 @@
 #define fetch_add_relaxed(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
 #define cas_acq_rel(p, expected, desired)                                                                              \
     __atomic_compare_exchange_n((p), (expected), (desired), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+/* Two sides that each set a flag and then look at the other's: with these four in one total order one of them sees it. */
+#define load_total_order(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
+#define store_total_order(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
 #define compiler_barrier() __asm__ __volatile__("" ::: "memory")
 
 /* Adds in one instruction without a lock: only the owning thread writes; atomic against its own signal handlers. */
