@@ -35,12 +35,15 @@ enum fact_kind {
     FACT_PROCESS_TOTAL, /* its lane headers' sums so far (`total`), read from shared memory */
     FACT_PROCESS_END,   /* died or was replaced by exec; total is final; exit_code/signal when told, else -1 */
     FACT_REAPED,        /* a parent's wait told pid's status (may follow the end) */
-    FACT_THREAD_END,    /* thread `item.thread` is gone; in_call, call_since, connection tell what it was in */
+    FACT_THREAD_END,    /* thread `item.thread` is gone; in_call, call_since, connection tell what it was in;
+                           `total` is its final one (what lies behind its last event: frees after a close) */
     FACT_THREAD_CALL,   /* at the end or on request: what a live thread is in now */
     FACT_ADDRESS,       /* local (and remote) address of `connection`, found in /proc */
     FACT_DESCRIPTOR,    /* what an unsure descriptor is: is_stream */
     FACT_STREAM,        /* counts of the stream itself: written, drained, late, lost[] since the run began */
-    FACT_COMMAND_END    /* CMD itself ended: exit_code, signal */
+    FACT_COMMAND_END,   /* CMD itself ended: exit_code, signal */
+    FACT_THREAD_TOTAL,  /* a thread that made no event for 250 ms though its totals moved: `total` now; once */
+    FACT_THREAD_BASE    /* take-over: `total` of this thread, its process's too, was counted by another collector */
 };
 
 struct fact {
@@ -68,6 +71,7 @@ struct item {
     uint32_t lane;    /* dense number of the lane over all arenas, below item_lanes_max */
     uint32_t thread;  /* unique per thread in this run, from 1; a lane used again has another thread */
     uint32_t process; /* unique per executed image or forked child in this run, from 1 */
+    int32_t tid;      /* of `thread`, 0 unknown */
     uint64_t time_ns;  /* ns since the epoch: the event's return, or entry where event.h says so */
     uint64_t entry_ns; /* time_ns - duration */
     uint64_t ready_ns; /* when the thread's last wait returned, 0: no wait since its last event */

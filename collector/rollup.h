@@ -25,6 +25,7 @@ void rollup_span(void *rollup, const struct span *); /* a span_fn */
 /* PROCESS, PROCESS_TOTAL, PROCESS_END, REAPED, STREAM, COMMAND_END; `item` gives process number and time */
 void rollup_fact(struct rollup *, const struct item *);
 /* At most once a second of stream time, and at the end with last = true: closes intervals, pushes what changed, COMMIT. */
+/* flow.outside* may shrink from one tick to the next: what is in progress counts there. Subtract as signed. */
 void rollup_tick(struct rollup *, uint64_t time_ns, const struct flow *, bool last);
 /* Before the tick that should show them: the requests in flight now (replaces the earlier list), what is unread. */
 void rollup_in_flight(struct rollup *, const struct in_flight *, size_t count);
