@@ -1,9 +1,37 @@
 /*
- * prototypes.h - wrapped functions that no header declares (the fortified kin), or not those of every libc.
+ * prototypes.h - wrapped functions that no header declares (the fortified kin), or not the headers of every libc.
  */
 #ifndef SONDE_PROTOTYPES_H
 #define SONDE_PROTOTYPES_H
 
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/types.h>
+#include <time.h>
+
+extern ssize_t __read_chk(int fd, void *buffer, size_t size, size_t room);
+extern ssize_t __recv_chk(int fd, void *buffer, size_t size, size_t room, int flags);
+extern ssize_t __recvfrom_chk(int fd, void *buffer, size_t size, size_t room, int flags, struct sockaddr *from,
+                              socklen_t *length);
+extern int __poll_chk(struct pollfd *p, nfds_t count, int limit_ms, size_t room);
+extern int __ppoll_chk(struct pollfd *p, nfds_t count, const struct timespec *limit, const sigset_t *mask, size_t room);
+extern int __open_2(const char *path, int flags);
+extern int __open64_2(const char *path, int flags);
+extern int __openat_2(int at, const char *path, int flags);
+extern int __openat64_2(int at, const char *path, int flags);
+
+/* since glibc 2.34, 2.34, 2.35, 2.27 */
+extern int close_range(unsigned first, unsigned last, int flags);
+extern void closefrom(int first);
+extern int epoll_pwait2(int fd, struct epoll_event *events, int count, const struct timespec *limit,
+                        const sigset_t *mask);
+extern int memfd_create(const char *name, unsigned flags);
+
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC (1U << 2)
+#endif
 
 #endif

@@ -51,6 +51,10 @@ static inline long raw_words(const long w[7])
     return answer(raw6(w[0], w[1], w[2], w[3], w[4], w[5], w[6]));
 }
 
+/* Copies that live until the calling expression ends, one of a kind in each. */
+#define copy_limit(at) ((at) ? (long)memcpy(&(struct timespec){0, 0}, (const void *)(at), sizeof(struct timespec)) : 0)
+#define mask_and_size(at) ((long)(long[2]){(at), 8})
+
 #define WORDS long a, long b, long c, long d, long e, long f
 #define FALLBACK(name, expression)                                                                                     \
     static long fallback_##name(WORDS)                                                                                 \
@@ -96,6 +100,16 @@ static inline long raw_words(const long w[7])
 struct real real = {
 #include "shim/symbols.h"
 };
+#undef CALL
+#undef HAND
+#undef VARIADIC
+#undef TAIL
+
+#define CALL(group, type, name, parameters, arguments, need, fallback)
+#define HAND(group, type, name, parameters, arguments, need, fallback)
+#define VARIADIC(group, type, name, prototype, parameters, arguments, need, fallback)
+#define TAIL(group, type, name, parameters, need) void *real_tail_##name;
+#include "shim/symbols.h"
 #undef CALL
 #undef HAND
 #undef VARIADIC
@@ -296,6 +310,19 @@ static bool resolve_in(const struct object *o, void *to)
     return !p->left;
 }
 
+#define CALL(group, type, name, parameters, arguments, need, fallback)
+#define HAND(group, type, name, parameters, arguments, need, fallback)
+#define VARIADIC(group, type, name, prototype, parameters, arguments, need, fallback)
+#define TAIL(group, type, name, parameters, need) store_relaxed(&real_tail_##name, (void *)real.name);
+static void copy_tails(void)
+{
+#include "shim/symbols.h"
+}
+#undef CALL
+#undef HAND
+#undef VARIADIC
+#undef TAIL
+
 static uint32_t resolved;
 
 void real_resolve(void)
@@ -307,6 +334,7 @@ void real_resolve(void)
     for (size_t i = 0; i < ROWS; i++)
         if (!(p.found[i / 64] >> i % 64 & 1))
             store_relaxed(rows[i].pointer, rows[i].fallback);
+    copy_tails();
     store_release(&resolved, 1);
 }
 

@@ -27,9 +27,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -51,6 +57,17 @@ struct real {
 #undef VARIADIC
 #undef TAIL
 extern struct real real;
+
+/* The same for assembler, which cannot reach into a C struct: real_tail_NAME, NULL until resolved. */
+#define CALL(group, type, name, parameters, arguments, need, fallback)
+#define HAND(group, type, name, parameters, arguments, need, fallback)
+#define VARIADIC(group, type, name, prototype, parameters, arguments, need, fallback)
+#define TAIL(group, type, name, parameters, need) extern void *real_tail_##name __attribute__((visibility("hidden")));
+#include "shim/symbols.h"
+#undef CALL
+#undef HAND
+#undef VARIADIC
+#undef TAIL
 
 /* What we do in each call. */
 #define CALL(group, type, name, parameters, arguments, need, fallback) type on_##name parameters;

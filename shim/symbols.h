@@ -10,7 +10,8 @@
  *   VARIADIC(group, type, name, prototype, parameters, arguments, need, fallback)
  *       written by hand: takes the optional argument when the call says that it is there, and calls on_name.
  *   TAIL(group, type, name, parameters, need)
- *       written in assembler; no on_name. Its pointer in `real` is NULL until resolved.
+ *       written in assembler; no on_name. Its pointer in `real`, and its copy real_tail_name, are NULL until resolved,
+ *       and stay so where nobody defines it.
  *
  * need: `must` every libc has it, `may` an old or another libc lacks it. fallback: what a call does when no original
  * can be found, an expression of the words a to f; RAW(number, words...) is the system call with errno as libc sets it,

@@ -1,18 +1,158 @@
 /*
- * wrap_io.c - read, write and their kin.
+ * wrap_io.c - read, write and their kin; sendfile and splice at their socket ends.
  *
- * In:      exports.c.                Out: libc.
+ * In:      exports.c, syscall.S.                Out: libc, watch.c.
  * Context: S
+ * Failure: forwarded unseen.
+ *
+ * The positioned kin (pread...) cannot be used on sockets and are not wrapped, but for preadv2 and pwritev2: with offset
+ * -1 they are readv and writev.
  */
 #define _GNU_SOURCE
 #include "shim/real.h"
+#include "shim/watch.h"
+
+static inline void moved(const struct watch *w, uint8_t type, ssize_t result, const void *buffer, size_t size)
+{
+    struct iovec v = {(void *)(uintptr_t)buffer, size};
+    struct transfer t = {.type = type, .result = result, .data = &v, .data_count = 1, .asked = size};
+    watch_data(w, &t);
+}
+
+static inline void moved_vector(const struct watch *w, uint8_t type, ssize_t result, const struct iovec *v, int count)
+{
+    struct transfer t = {.type = type, .result = result, .data = v, .data_count = count};
+    if (!result)
+        t.asked = iovec_bytes(v, count);
+    watch_data(w, &t);
+}
+
+/* By sendfile and splice: nothing of it was ever in this process's memory. */
+static inline void moved_unseen(const struct watch *w, uint8_t type, ssize_t result, size_t size)
+{
+    struct transfer t = {.type = type, .result = result, .asked = size};
+    watch_data(w, &t);
+}
 
 ssize_t on_read(int fd, void *buffer, size_t size)
 {
-    return real.read(fd, buffer, size);
+    struct watch w;
+    if (!watch_begin(&w, fd, CALL_READ))
+        return real.read(fd, buffer, size);
+    ssize_t result = real.read(fd, buffer, size);
+    moved(&w, EVENT_IN, result, buffer, size);
+    return result;
+}
+
+ssize_t on___read_chk(int fd, void *buffer, size_t size, size_t room)
+{
+    struct watch w;
+    if (!watch_begin(&w, fd, CALL_READ))
+        return real.__read_chk(fd, buffer, size, room);
+    ssize_t result = real.__read_chk(fd, buffer, size, room);
+    moved(&w, EVENT_IN, result, buffer, size);
+    return result;
 }
 
 ssize_t on_write(int fd, const void *buffer, size_t size)
 {
-    return real.write(fd, buffer, size);
+    struct watch w;
+    if (!watch_begin(&w, fd, CALL_WRITE))
+        return real.write(fd, buffer, size);
+    ssize_t result = real.write(fd, buffer, size);
+    moved(&w, EVENT_OUT, result, buffer, size);
+    return result;
+}
+
+ssize_t on_readv(int fd, const struct iovec *v, int count)
+{
+    struct watch w;
+    if (!watch_begin(&w, fd, CALL_READ))
+        return real.readv(fd, v, count);
+    ssize_t result = real.readv(fd, v, count);
+    moved_vector(&w, EVENT_IN, result, v, count);
+    return result;
+}
+
+ssize_t on_writev(int fd, const struct iovec *v, int count)
+{
+    struct watch w;
+    if (!watch_begin(&w, fd, CALL_WRITE))
+        return real.writev(fd, v, count);
+    ssize_t result = real.writev(fd, v, count);
+    moved_vector(&w, EVENT_OUT, result, v, count);
+    return result;
+}
+
+ssize_t on_preadv2(int fd, const struct iovec *v, int count, off_t at, int flags)
+{
+    struct watch w;
+    if (at != -1 || !watch_begin(&w, fd, CALL_READ))
+        return real.preadv2(fd, v, count, at, flags);
+    ssize_t result = real.preadv2(fd, v, count, at, flags);
+    moved_vector(&w, EVENT_IN, result, v, count);
+    return result;
+}
+
+ssize_t on_preadv64v2(int fd, const struct iovec *v, int count, off64_t at, int flags)
+{
+    struct watch w;
+    if (at != -1 || !watch_begin(&w, fd, CALL_READ))
+        return real.preadv64v2(fd, v, count, at, flags);
+    ssize_t result = real.preadv64v2(fd, v, count, at, flags);
+    moved_vector(&w, EVENT_IN, result, v, count);
+    return result;
+}
+
+ssize_t on_pwritev2(int fd, const struct iovec *v, int count, off_t at, int flags)
+{
+    struct watch w;
+    if (at != -1 || !watch_begin(&w, fd, CALL_WRITE))
+        return real.pwritev2(fd, v, count, at, flags);
+    ssize_t result = real.pwritev2(fd, v, count, at, flags);
+    moved_vector(&w, EVENT_OUT, result, v, count);
+    return result;
+}
+
+ssize_t on_pwritev64v2(int fd, const struct iovec *v, int count, off64_t at, int flags)
+{
+    struct watch w;
+    if (at != -1 || !watch_begin(&w, fd, CALL_WRITE))
+        return real.pwritev64v2(fd, v, count, at, flags);
+    ssize_t result = real.pwritev64v2(fd, v, count, at, flags);
+    moved_vector(&w, EVENT_OUT, result, v, count);
+    return result;
+}
+
+ssize_t on_sendfile(int to, int from, off_t *at, size_t size)
+{
+    struct watch w;
+    if (!watch_begin(&w, to, CALL_SENDFILE))
+        return real.sendfile(to, from, at, size);
+    ssize_t result = real.sendfile(to, from, at, size);
+    moved_unseen(&w, EVENT_OUT, result, size);
+    return result;
+}
+
+ssize_t on_sendfile64(int to, int from, off64_t *at, size_t size)
+{
+    struct watch w;
+    if (!watch_begin(&w, to, CALL_SENDFILE))
+        return real.sendfile64(to, from, at, size);
+    ssize_t result = real.sendfile64(to, from, at, size);
+    moved_unseen(&w, EVENT_OUT, result, size);
+    return result;
+}
+
+/* One end is a pipe; the other may be a socket. */
+ssize_t on_splice(int from, off64_t *from_at, int to, off64_t *to_at, size_t size, unsigned flags)
+{
+    struct watch in, out;
+    bool see_in = watch_begin(&in, from, CALL_SPLICE), see_out = watch_begin(&out, to, CALL_SPLICE);
+    ssize_t result = real.splice(from, from_at, to, to_at, size, flags);
+    if (see_in)
+        moved_unseen(&in, EVENT_IN, result, size);
+    if (see_out)
+        moved_unseen(&out, EVENT_OUT, result, size);
+    return result;
 }
