@@ -28,6 +28,7 @@
 
 #include "shim/descriptor.h"
 #include "shim/real.h"
+#include "shim/usage.h"
 #include "wire/raw.h"
 
 #ifndef MADV_WIPEONFORK
@@ -317,6 +318,7 @@ static bool attach_first(void)
     bool done = attach_process();
     __atomic_store_n(&shim.attached, done, __ATOMIC_RELEASE);
     store_release(&state, (uint32_t)(done ? ATTACHED : NEVER));
+    usage_attached(done ? &shim.view.process[shim.process] : NULL);
     return done;
 }
 
@@ -333,6 +335,7 @@ static bool attach_child(void)
     uint32_t serial = take_slot(parent, shim.serial, PROCESS_FORKED);
     if (!serial)
         return false; /* the claim stays: forward only */
+    usage_attached(&shim.view.process[shim.process]);
     store_release(shim.epoch, (uint64_t)serial + EPOCH_CLAIMED);
     return true;
 }

@@ -5,11 +5,15 @@
 #define SONDE_PROTOTYPES_H
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/wait.h>
 #include <time.h>
 
 extern ssize_t __read_chk(int fd, void *buffer, size_t size, size_t room);
@@ -33,5 +37,9 @@ extern int memfd_create(const char *name, unsigned flags);
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
 #endif
+
+#include "shim/operators.h"
+
+#define ENDS __attribute__((noreturn)) void /* exit and its kin */
 
 #endif

@@ -16,6 +16,7 @@
 #include <link.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 
 #include "wire/atomics.h"
 #include "wire/raw.h"
@@ -360,4 +361,58 @@ void *real_find(const char *name, uintptr_t *object)
     if (object)
         *object = w.at ? w.object : 0;
     return w.at;
+}
+
+/* An executable that is not position-independent may hold a stub under the name: that is no definition (SHN_UNDEF). */
+bool real_is_hidden(const char *name)
+{
+    const struct link_map *first = first_object(), *own = own_map(first);
+    struct object o;
+    for (const struct link_map *m = first; own && m != own; m = m->l_next)
+        if (object_init(&o, m) && object_find(&o, name, gnu_hash_of(name)))
+            return true;
+    return false;
+}
+
+/* --- withdrawn names --------------------------------------------------------------------------------------------- */
+
+extern const ElfW(Ehdr) own_header __asm__("__ehdr_start") __attribute__((visibility("hidden")));
+
+/* No code may stand in the pages that become writable for a moment. */
+static bool is_data_only(uintptr_t from, uintptr_t to)
+{
+    uintptr_t base = (uintptr_t)&own_header;
+    const ElfW(Phdr) *p = (const ElfW(Phdr) *)(const void *)((const char *)&own_header + own_header.e_phoff);
+    for (unsigned i = 0; i < own_header.e_phnum; i++)
+        if (p[i].p_type == PT_LOAD && !(p[i].p_flags & (PF_X | PF_W)) && base + p[i].p_vaddr <= from &&
+            to <= ((base + p[i].p_vaddr + p[i].p_memsz + 4095) & ~(uintptr_t)4095))
+            return true;
+    return false;
+}
+
+/* A symbol without a value is no definition: one store each, so that a look-up at this moment sees it or not. */
+static void forget(const struct object *own, const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const ElfW(Sym) *s = own->gnu_hash ? find_by_gnu_hash(own, names[i], gnu_hash_of(names[i]))
+                                           : find_by_hash(own, names[i]);
+        if (s)
+            store_relaxed((ElfW(Addr) *)(uintptr_t)&s->st_value, (ElfW(Addr))0);
+    }
+}
+
+bool real_withdraw(const char *const *names, size_t count)
+{
+    const struct link_map *map = own_map(first_object());
+    struct object own;
+    if (!map || !object_init(&own, map))
+        return false;
+    /* the symbol table ends where the string table begins, in every linker's layout; else nothing is done */
+    uintptr_t from = (uintptr_t)own.symbol & ~(uintptr_t)4095, to = ((uintptr_t)own.string + 4095) & ~(uintptr_t)4095;
+    if (to <= from || !is_data_only(from, to) ||
+        raw3(SYS_mprotect, (long)from, (long)(to - from), PROT_READ | PROT_WRITE))
+        return false;
+    forget(&own, names, count);
+    raw3(SYS_mprotect, (long)from, (long)(to - from), PROT_READ);
+    return true;
 }

@@ -56,7 +56,7 @@ struct real {
 #undef HAND
 #undef VARIADIC
 #undef TAIL
-extern struct real real;
+extern struct real real __attribute__((visibility("hidden")));
 
 /* The same for assembler, which cannot reach into a C struct: real_tail_NAME, NULL until resolved. */
 #define CALL(group, type, name, parameters, arguments, need, fallback)
@@ -88,5 +88,14 @@ void real_resolve(void);
  * which object it stands in (its load address), for "do these belong together?". Context I: never on a call's path.
  */
 void *real_find(const char *name, uintptr_t *object);
+
+/* Does the executable, or a library preloaded before us, define this name? Then nobody calls ours. Context I. */
+bool real_is_hidden(const char *name);
+
+/*
+ * Takes names out of our own symbol table: whoever looks them up from now on finds what would be found without us.
+ * Callers that are bound already still reach us. False: the table cannot be written, the names stay. Context I.
+ */
+bool real_withdraw(const char *const *names, size_t count);
 
 #endif

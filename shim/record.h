@@ -34,7 +34,7 @@ struct thread_local_block {
     uint64_t *jemalloc_allocated, *jemalloc_freed; /* thread.allocatedp/deallocatedp, NULL: count ourselves */
     uint64_t jemalloc_allocated_base, jemalloc_freed_base; /* where they stood when the lane was taken */
 };
-extern __thread struct thread_local_block self __attribute__((tls_model("initial-exec")));
+extern __thread struct thread_local_block self __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 struct shim_state {
     struct arena_view view;
@@ -45,7 +45,7 @@ struct shim_state {
     bool attached;
     uint64_t stale_ticks; /* a `busy` that stands for longer is nobody's; 0: unknown rate */
 };
-extern struct shim_state shim;
+extern struct shim_state shim __attribute__((visibility("hidden")));
 
 /*
  * The lane of this thread, or NULL: not attached, switched off, vfork child, no lane left. One compare and two loads

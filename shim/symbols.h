@@ -10,7 +10,7 @@
  *   VARIADIC(group, type, name, prototype, parameters, arguments, need, fallback)
  *       written by hand: takes the optional argument when the call says that it is there, and calls on_name.
  *   TAIL(group, type, name, parameters, need)
- *       written in assembler; no on_name. Its pointer in `real`, and its copy real_tail_name, are NULL until resolved,
+ *       written in assembler or by hand; no on_name. Its pointer in `real`, and its copy real_tail_name, are NULL until resolved,
  *       and stay so where nobody defines it.
  *
  * need: `must` every libc has it, `may` an old or another libc lacks it. fallback: what a call does when no original
@@ -20,3 +20,5 @@
 /* clang-format off */
 #include "shim/symbols_io.h"
 #include "shim/symbols_memory.h"
+#include "shim/symbols_operators.h"
+#include "shim/symbols_process.h"

@@ -10,6 +10,7 @@
  */
 #define _GNU_SOURCE
 #include "shim/real.h"
+#include "shim/process.h"
 #include "shim/watch.h"
 
 #include <errno.h>
@@ -303,7 +304,8 @@ long watched_syscall(long number, long a, long b, long c, long d, long e, long f
         return watched_recvmmsg((int)a, (struct mmsghdr *)b, (unsigned)c, (int)d, (struct timespec *)e);
     case SYS_sendmmsg:
         return watched_sendmmsg((int)a, (struct mmsghdr *)b, (unsigned)c, (int)d);
-    default:
+    default: /* prctl, seccomp */
+        process_before_syscall(number, a, b);
         break;
     }
     return real_syscall(number, a, b, c, d, e, f);

@@ -1,0 +1,223 @@
+/*
+ * test_usage.c - the heap totals in the lanes against the books that the live programs keep themselves.
+ *
+ * Each case makes an arena, runs a program under libsonde.so and reads the lanes after its death: no collector between.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "wire/arena.h"
+#include "wire/clock.h"
+
+#define TOKEN "00112233445566778899aabbccddee"
+#define ROWS_MAX 256
+
+struct totals {
+    uint64_t allocated, freed, allocations;
+};
+
+struct run {
+    struct arena_view view;
+    int fd, status;
+    pid_t pid;
+    unsigned rows; /* "id allocated freed allocations" lines that the program printed */
+    struct {
+        int id;
+        struct totals own;
+    } row[ROWS_MAX];
+    char last_line[64];
+};
+
+static const char *build(void)
+{
+    const char *b = getenv("BUILD");
+    return b ? b : "build";
+}
+
+static void child(const struct run *r, const char *after, char *const argv[], int out)
+{
+    char library[512], arena[128], program[512];
+    snprintf(library, sizeof library, "%s/libsonde.so%s%s", build(), *after ? ":" : "", after);
+    snprintf(arena, sizeof arena, "%d:%d:%s", (int)getppid(), r->fd, TOKEN);
+    snprintf(program, sizeof program, "%s/tests/%s", build(), argv[0]);
+    setenv("LD_PRELOAD", library, 1);
+    setenv(SONDE_ENV_ARENA, arena, 1);
+    dup2(out, STDOUT_FILENO);
+    alarm(120);
+    execv(program, argv);
+    _exit(127);
+}
+
+static void read_rows(struct run *r, FILE *from)
+{
+    char line[256];
+    while (fgets(line, sizeof line, from)) {
+        unsigned long long a, f, n;
+        int id;
+        line[strcspn(line, "\n")] = 0;
+        if (r->rows < ROWS_MAX && sscanf(line, "%d %llu %llu %llu", &id, &a, &f, &n) == 4) {
+            r->row[r->rows].id = id;
+            r->row[r->rows++].own = (struct totals){a, f, n};
+        } else {
+            snprintf(r->last_line, sizeof r->last_line, "%.60s", line);
+        }
+    }
+}
+
+/* `after`: what stands behind our library in LD_PRELOAD. */
+static void run(struct run *r, const char *after, char *const argv[])
+{
+    int ends[2];
+    memset(r, 0, sizeof *r);
+    r->fd = arena_create(ARENA_MIN_BYTES, TOKEN, &r->view);
+    assert_true(r->fd >= 0);
+    clock_calibrate(r->view.arena);
+    r->view.arena->features = FEATURE_HEAP | FEATURE_DATA;
+    assert_int_equal(pipe(ends), 0);
+    r->pid = fork();
+    assert_true(r->pid >= 0);
+    if (!r->pid)
+        child(r, after, argv, ends[1]);
+    close(ends[1]);
+    FILE *from = fdopen(ends[0], "r");
+    read_rows(r, from);
+    fclose(from);
+    assert_int_equal(waitpid(r->pid, &r->status, 0), r->pid);
+    assert_int_equal(r->status, 0);
+    assert_string_equal(r->last_line, "ok");
+}
+
+static void done(struct run *r)
+{
+    arena_detach(&r->view);
+    close(r->fd);
+}
+
+static const struct process_slot *process_of(const struct run *r, int pid)
+{
+    for (uint32_t i = 0; i < r->view.arena->s_processes_high; i++)
+        if (r->view.process[i].pid == pid)
+            return &r->view.process[i];
+    fail_msg("no process %d", pid);
+    return NULL;
+}
+
+static const struct lane *lane_of(const struct run *r, int tid)
+{
+    for (uint32_t i = 0; i < r->view.arena->s_lanes_high; i++)
+        if (r->view.lane[i].tid == tid)
+            return &r->view.lane[i];
+    fail_msg("no lane of thread %d", tid);
+    return NULL;
+}
+
+static struct totals totals_of(const struct run *r, const struct process_slot *p)
+{
+    struct totals t = {p->s_allocated, p->s_freed, p->s_allocations};
+    for (uint32_t i = 0; i < r->view.arena->s_lanes_high; i++) {
+        const struct lane *l = &r->view.lane[i];
+        if (l->process_serial != p->serial)
+            continue;
+        t.allocated += l->allocated;
+        t.freed += l->freed;
+        t.allocations += l->allocations;
+    }
+    return t;
+}
+
+static void assert_totals(struct totals seen, struct totals own)
+{
+    assert_int_equal(seen.allocations, own.allocations);
+    assert_int_equal(seen.allocated, own.allocated);
+    assert_int_equal(seen.freed, own.freed);
+}
+
+static void threads_are_exact(const char *after)
+{
+    char *argv[] = {"live_heap_threads", "-v", "6", "20000", NULL};
+    struct run *r = malloc(sizeof *r);
+    run(r, after, argv);
+    assert_int_equal(r->rows, 6);
+    for (unsigned i = 0; i < r->rows; i++) {
+        const struct lane *l = lane_of(r, r->row[i].id);
+        assert_totals((struct totals){l->allocated, l->freed, l->allocations}, r->row[i].own);
+    }
+    done(r);
+    free(r);
+}
+
+static void test_lanes_of_threads_hold_what_they_did(void **state)
+{
+    (void)state;
+    threads_are_exact("");
+}
+
+static void test_lanes_of_threads_hold_what_they_did_on_jemalloc(void **state)
+{
+    (void)state;
+    threads_are_exact("libjemalloc.so.2");
+}
+
+static void test_lanes_of_threads_hold_what_they_did_on_tcmalloc(void **state)
+{
+    (void)state;
+    threads_are_exact("libtcmalloc_minimal.so.4");
+}
+
+static void test_lanes_of_threads_hold_what_they_did_on_mimalloc(void **state)
+{
+    (void)state;
+    threads_are_exact("libmimalloc.so.2.0");
+}
+
+static void children_begin_at_zero(const char *after)
+{
+    char *argv[] = {"live_heap_fork", "-v", "30", NULL};
+    struct run *r = malloc(sizeof *r);
+    run(r, after, argv);
+    assert_int_equal(r->rows, 30);
+    for (unsigned i = 0; i < r->rows; i++) {
+        const struct process_slot *p = process_of(r, r->row[i].id);
+        assert_true(p->flags & PROCESS_FORKED);
+        assert_totals(totals_of(r, p), r->row[i].own);
+    }
+    done(r);
+    free(r);
+}
+
+static void test_forked_children_begin_at_zero(void **state)
+{
+    (void)state;
+    children_begin_at_zero("");
+}
+
+static void test_forked_children_begin_at_zero_on_jemalloc(void **state)
+{
+    (void)state;
+    children_begin_at_zero("libjemalloc.so.2");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lanes_of_threads_hold_what_they_did),
+        cmocka_unit_test(test_lanes_of_threads_hold_what_they_did_on_jemalloc),
+        cmocka_unit_test(test_lanes_of_threads_hold_what_they_did_on_tcmalloc),
+        cmocka_unit_test(test_lanes_of_threads_hold_what_they_did_on_mimalloc),
+        cmocka_unit_test(test_forked_children_begin_at_zero),
+        cmocka_unit_test(test_forked_children_begin_at_zero_on_jemalloc),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
