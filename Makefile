@@ -36,6 +36,9 @@ CLI_OBJ := $(patsubst %.c,$(BUILD)/host/%.o,$(wildcard cli/*.c))
 
 TEST_UNITS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 TEST_LIVE  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/live_*.c))
+# the recorder without its exported names: tests and benches link it and put their own functions into `real`
+SHIM_PARTS := $(patsubst %,$(BUILD)/pic/shim/%.o,record lifecycle descriptor real watch wrap_io wrap_message \
+	wrap_socket wrap_descriptor wrap_wait)
 BENCHES    := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/bench_*.c))
 FUZZERS    := $(patsubst tests/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz_*.c))
 
@@ -90,9 +93,13 @@ $(BUILD)/tests/arena_run: tests/arena_run.c $(BUILD)/libcollector.a
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) -o $@ $< $(BUILD)/libcollector.a $(COLLECTOR_LIBS)
 
-$(BUILD)/bench/%: bench/%.c $(BUILD)/libcollector.a
+test_record_OBJ := $(SHIM_PARTS)
+bench_record_OBJ := $(SHIM_PARTS)
+$(BUILD)/tests/test_record $(BUILD)/bench/bench_record: $(SHIM_PARTS)
+
+$(BUILD)/bench/bench_%: bench/bench_%.c $(BUILD)/libcollector.a
 	@mkdir -p $(@D)
-	$(CC) $(HOST_CFLAGS) -fno-builtin -o $@ $< $(BUILD)/libcollector.a $(COLLECTOR_LIBS)
+	$(CC) $(HOST_CFLAGS) -fno-builtin -o $@ $< $(bench_$*_OBJ) $(BUILD)/libcollector.a $(COLLECTOR_LIBS)
 
 $(BUILD)/fuzz/fuzz_%: tests/fuzz_%.c $(LIB_SRC)
 	@mkdir -p $(@D)

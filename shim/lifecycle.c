@@ -286,11 +286,8 @@ static bool may_read_tsc(void)
 #endif
 }
 
-static bool attach_process(void)
+static bool attach_process(const char *place)
 {
-    const char *place = environment(SONDE_ENV_ARENA);
-    if (!place || is_off())
-        return false;
     own.pid = (int32_t)raw0(SYS_getpid);
     own.uid = (uint32_t)raw0(SYS_getuid);
     if (attach_arena(place))
@@ -310,16 +307,25 @@ static bool attach_process(void)
     return true;
 }
 
-static bool attach_first(void)
+static bool attach_from(uint32_t now, const char *place)
 {
-    uint32_t now = NOT_YET;
-    if (!environ || !cas_acq_rel(&state, &now, ATTACHING))
+    if (!cas_acq_rel(&state, &now, ATTACHING))
         return false;
-    bool done = attach_process();
+    bool done = place && !is_off() && attach_process(place);
     __atomic_store_n(&shim.attached, done, __ATOMIC_RELEASE);
     store_release(&state, (uint32_t)(done ? ATTACHED : NEVER));
     usage_attached(done ? &shim.view.process[shim.process] : NULL);
     return done;
+}
+
+static bool attach_first(void)
+{
+    return environ && attach_from(NOT_YET, environment(SONDE_ENV_ARENA));
+}
+
+bool lifecycle_attach(const char *place)
+{
+    return shim.attached || attach_from(load_relaxed(&state), place);
 }
 
 /* In a child of fork: the mapping is there, the rest is new. No system call, see the top. */

@@ -8,6 +8,12 @@
 #include "shim/record.h"
 
 /*
+ * Attaches to the arena at `place` ("<pid>:<fd>:<token>"), unless this process is attached already. The first wrapped
+ * call does it with what the environment says; tests and a late loader call it themselves. Context I.
+ */
+bool lifecycle_attach(const char *place);
+
+/*
  * Before seccomp or PR_SET_TSC takes something away: attaches, takes this thread's lane, makes the tables that would
  * later need a system call. Keeps errno. Context S.
  */

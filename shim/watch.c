@@ -11,6 +11,16 @@
 
 #include <errno.h>
 
+bool watch_start(struct watch *w, int fd, enum call call)
+{
+    w->lane = lane_here();
+    if (!recording())
+        return false;
+    watch_note(w, fd);
+    w->entry = call_enter(w->lane, call, slot_id(w->word));
+    return true;
+}
+
 static bool is_silent(int error)
 {
     return error == EAGAIN || error == EINTR || error == EBADF;

@@ -45,16 +45,11 @@ static inline void watch_note(struct watch *w, int fd)
 }
 
 /* False: no events of this descriptor, or of anything; forward the call and forget it. */
-static inline bool watch_begin(struct watch *w, int fd, enum call call)
+bool watch_start(struct watch *w, int fd, enum call call);
+static inline __attribute__((always_inline)) bool watch_begin(struct watch *w, int fd, enum call call)
 {
-    watch_note(w, fd);
-    if (slot_kind(w->word) == KIND_OTHER)
-        return false;
-    w->lane = lane_here();
-    if (!recording())
-        return false;
-    w->entry = call_enter(w->lane, call, slot_id(w->word));
-    return true;
+    const struct slot *s = descriptor_find(fd);
+    return !(s && slot_kind(load_relaxed(&s->word)) == KIND_OTHER) && watch_start(w, fd, call);
 }
 
 /* A call that moved bytes has returned. `asked` tells an end of file from an empty request. */

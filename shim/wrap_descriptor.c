@@ -1,7 +1,7 @@
 /*
  * wrap_descriptor.c - descriptors are opened, duplicated, closed.
  *
- * In:      exports.c and the variadic exports below, syscall.S.      Out: libc, watch.c, descriptor.c.
+ * In:      exports.c, syscall.S.      Out: libc, watch.c, descriptor.c.
  * Context: S
  * Failure: a number whose change we miss is unknown or stale; ids are never given twice, so no connection is confused.
  *
@@ -14,7 +14,6 @@
 #include "shim/watch.h"
 
 #include <errno.h>
-#include <stdarg.h>
 
 #include "shim/by_number.h"
 
@@ -128,19 +127,6 @@ int on_fcntl64(int fd, int command, long argument)
     return is_dup(command) ? duplicated(fd, result) : result;
 }
 
-/* The argument is a word or a pointer, whatever the command; reading it when it is not there reads a register. */
-#define FCNTL(name)                                                                                                    \
-    EXPORTED int name(int fd, int command, ...)                                                                        \
-    {                                                                                                                  \
-        va_list list;                                                                                                  \
-        va_start(list, command);                                                                                       \
-        long argument = va_arg(list, long);                                                                            \
-        va_end(list);                                                                                                  \
-        return on_##name(fd, command, argument);                                                                       \
-    }
-FCNTL(fcntl)
-FCNTL(fcntl64)
-
 /* --- opening: whatever stood under the number is gone, and it makes no events ----------------------------------- */
 
 int on_open(const char *path, int flags, mode_t mode)
@@ -161,40 +147,6 @@ int on_openat(int at, const char *path, int flags, mode_t mode)
 int on_openat64(int at, const char *path, int flags, mode_t mode)
 {
     return watch_other(real.openat64(at, path, flags, mode));
-}
-
-/* The mode is there only when a file may be made. */
-#define MODE_AFTER(last)                                                                                               \
-    mode_t mode = 0;                                                                                                   \
-    if (flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE) {                                                         \
-        va_list list;                                                                                                  \
-        va_start(list, last);                                                                                          \
-        mode = va_arg(list, mode_t);                                                                                   \
-        va_end(list);                                                                                                  \
-    }
-
-EXPORTED int open(const char *path, int flags, ...)
-{
-    MODE_AFTER(flags)
-    return on_open(path, flags, mode);
-}
-
-EXPORTED int open64(const char *path, int flags, ...)
-{
-    MODE_AFTER(flags)
-    return on_open64(path, flags, mode);
-}
-
-EXPORTED int openat(int at, const char *path, int flags, ...)
-{
-    MODE_AFTER(flags)
-    return on_openat(at, path, flags, mode);
-}
-
-EXPORTED int openat64(int at, const char *path, int flags, ...)
-{
-    MODE_AFTER(flags)
-    return on_openat64(at, path, flags, mode);
 }
 
 int on___open_2(const char *path, int flags)

@@ -19,7 +19,7 @@
 #define UNWATCHED (MSG_PEEK | MSG_ERRQUEUE)
 #define UNSHOWN (MSG_TRUNC | MSG_OOB)
 
-static inline bool begin_receive(struct watch *w, int fd, int flags)
+static inline __attribute__((always_inline)) bool begin_receive(struct watch *w, int fd, int flags)
 {
     return !(flags & UNWATCHED) && watch_begin(w, fd, CALL_READ);
 }

@@ -127,10 +127,11 @@ static void accepted(const struct watch *w, const struct accept_buffer *b, int f
 }
 
 /* A listener that makes no events accepts what makes none. */
-static inline int accepted_unseen(const struct watch *w, int fd)
+static int accepted_unseen(int listener, int fd)
 {
+    const struct slot *s = descriptor_find(listener);
     if (fd >= 0 && following())
-        descriptor_reset(fd, slot_kind(w->word) == KIND_OTHER ? KIND_OTHER : KIND_UNKNOWN);
+        descriptor_reset(fd, s && slot_kind(load_relaxed(&s->word)) == KIND_OTHER ? KIND_OTHER : KIND_UNKNOWN);
     return fd;
 }
 
@@ -138,7 +139,7 @@ int on_accept(int fd, struct sockaddr *address, socklen_t *length)
 {
     struct watch w;
     if (!watch_begin(&w, fd, CALL_ACCEPT))
-        return accepted_unseen(&w, real.accept(fd, address, length));
+        return accepted_unseen(fd, real.accept(fd, address, length));
     struct accept_buffer b;
     accept_prepare(&b, address, length);
     int result = real.accept(fd, b.address, b.length);
@@ -150,7 +151,7 @@ int on_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
 {
     struct watch w;
     if (!watch_begin(&w, fd, CALL_ACCEPT))
-        return accepted_unseen(&w, real.accept4(fd, address, length, flags));
+        return accepted_unseen(fd, real.accept4(fd, address, length, flags));
     struct accept_buffer b;
     accept_prepare(&b, address, length);
     int result = real.accept4(fd, b.address, b.length, flags);
