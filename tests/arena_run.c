@@ -227,6 +227,7 @@ int main(int argc, char **argv)
         return 125;
     if (!child) {
         signal(SIGINT, SIG_DFL);
+        setpgid(0, 0); /* Apache signals its whole group when it stops */
         start(argv + optind, fd, argv[0]);
     }
     int status = 0, code = 0;
