@@ -12,6 +12,7 @@
 #include "shim/descriptor.h"
 #include "shim/lifecycle.h"
 #include "shim/real.h"
+#include "tests/shim_doubles.h"
 #include "wire/clock.h"
 
 #define FD 100
