@@ -1,0 +1,126 @@
+/*
+ * check.c - `sonde check`: is the configuration right, does the output take documents, what can be seen of CMD.
+ */
+#include "cli/cli.h"
+#include "collector/sink/elasticsearch.h"
+#include "wire/arena.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static int check_help(FILE *to, int code)
+{
+    fprintf(to, "usage: sonde check [--config FILE] [--output URL] [--set KEY=VALUE]... [CMD]\n\n"
+                "Tells whether the configuration is right (each fault with file, line and key), whether the output\n"
+                "answers and takes documents, whether shared memory is to be had, and what of CMD can be seen.\n"
+                "Exit code 1 when something is wrong.\n\nSettings and their defaults:\n");
+    for (const struct option_row *row = option_rows; row->key; row++)
+        if (row->is_switch)
+            fprintf(to, "  %-27s %s (%s)\n", row->key, row->help, row->initial ? "true" : "false");
+        else
+            fprintf(to, "  %-27s %s (%" PRIu64 ")\n", row->key, row->help, row->initial);
+    return code;
+}
+
+static void print_fault(void *unused, const char *where, const char *what)
+{
+    (void)unused;
+    printf("fault     %s: %s\n", where, what);
+}
+
+static int check_memory(const struct settings *s)
+{
+    uint64_t bytes = s->options.arena_bytes ? s->options.arena_bytes : ARENA_DEFAULT_BYTES;
+    struct arena_view view;
+    struct rlimit locked;
+    int fd = arena_create(bytes, "check", &view);
+    if (fd < 0) {
+        printf("fault     shared memory: %" PRIu64 " MiB cannot be had: %s; set arena.bytes lower\n", bytes >> 20,
+               strerror(-fd));
+        return 1;
+    }
+    printf("ok        shared memory: %" PRIu64 " MiB\n", bytes >> 20);
+    if (!getrlimit(RLIMIT_MEMLOCK, &locked) && locked.rlim_cur < bytes && geteuid())
+        printf("note      a server that calls mlockall needs RLIMIT_MEMLOCK above arena.bytes; it is %" PRIu64 " KiB\n",
+               (uint64_t)locked.rlim_cur >> 10);
+    arena_detach(&view);
+    close(fd);
+    return 0;
+}
+
+static int check_command(const char *command)
+{
+    char path[4096], reason[512];
+    enum sight sight = sight_of(command, path, sizeof path, reason, sizeof reason);
+    switch (sight) {
+    case SIGHT_FULL:
+        printf("ok        %s: %s takes the recorder: traffic, time and memory are seen\n", command, path);
+        return 0;
+    case SIGHT_PART:
+        printf("partly    %s: %s\n", command, reason);
+        return 1;
+    case SIGHT_NONE:
+        printf("fault     %s: nothing can be seen: %s\n", command, reason);
+        return 1;
+    case SIGHT_NOT_FOUND:
+        printf("fault     %s: not found\n", command);
+        return 1;
+    default:
+        printf("fault     %s: %s may not be executed\n", command, path);
+        return 1;
+    }
+}
+
+static int check_install(void)
+{
+    char path[4096];
+    static const char *const parts[] = {"libsonde.so", "sonde-collector"};
+    int faults = 0;
+    for (int i = 0; i < 2; i++)
+        if (install_find(parts[i], path, sizeof path)) {
+            printf("fault     %s is not beside `sonde` nor in ../lib/sonde; build or install again\n", parts[i]);
+            faults++;
+        } else
+            printf("ok        %s\n", path);
+    return faults;
+}
+
+int check_main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"config", 1, 0, 'c'}, {"output", 1, 0, 'o'}, {"set", 1, 0, 's'}, {"help", 0, 0, 'h'}, {0, 0, 0, 0}};
+    struct settings s;
+    int faults = 0;
+    settings_init(&s);
+    for (int c; (c = getopt_long(argc, argv, "+h", options, NULL)) != -1;) {
+        int found = 0;
+        if (c == 'c') {
+            found = settings_read(&s, optarg, print_fault, NULL);
+            if (!found)
+                printf("ok        %s\n", optarg);
+        } else if (c == 'o')
+            found = settings_output(&s, optarg, print_fault, NULL);
+        else if (c == 's')
+            found = settings_set(&s, optarg, print_fault, NULL);
+        else
+            return c == 'h' ? check_help(stdout, 0) : check_help(stderr, EXIT_WRONG_USE);
+        faults += found != 0;
+    }
+    if (argc - optind > 1 && !strcmp(argv[optind], "--"))
+        optind++;
+    faults += check_install();
+    faults += check_memory(&s);
+    for (int i = 0; i < s.outputs; i++)
+        faults += elasticsearch_check(&s, &s.output[i], stdout);
+    if (optind < argc)
+        faults += check_command(argv[optind]);
+    printf(faults ? "%d fault%s\n" : "all is well\n", faults, faults == 1 ? "" : "s");
+    settings_fini(&s);
+    return faults ? 1 : 0;
+}
