@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# run.sh - all benches: cost of a call, of malloc, of a start, of stages; then real servers bare against watched.
+# Results: a table here, JSON in build/bench.json. QUICK=1 takes minutes, not half an hour.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+BUILD=${BUILD:-build}
+load=$(cut -d' ' -f1 /proc/loadavg)
+awk -v l="$load" 'BEGIN {exit !(l > 0.5)}' && echo "note: the machine is busy (load $load); ratios will be noisy"
+for b in "$BUILD"/bench/bench_*; do
+    case $b in *.d | *_load) continue ;; esac
+    [ -x "$b" ] || continue
+    echo "--- $(basename "$b")"
+    "$b" || echo "failed: exit $?"
+done
+echo "--- servers"
+python3 bench/load.py ${QUICK:+--quick} --json "$BUILD/bench.json"
