@@ -88,4 +88,105 @@ struct unread {
     uint64_t connections, bytes_in, bytes_out;
 };
 
+/* --- requests in progress: for connection.c, activity.c and pipeline.c --------------------------------------------- */
+
+/* When and by whom the bytes in hand were moved. */
+struct moment {
+    uint64_t time_ns, entry_ns, ready_ns;
+    uint32_t lane, thread, process;
+    int32_t tid;
+};
+
+enum exchange_state {
+    HEAD_SEEN = 1 << 0,
+    REQUEST_OVER = 1 << 1,
+    RESPONSE_SEEN = 1 << 2, /* its first byte */
+    STATUS_SEEN = 1 << 3,
+    RESPONSE_OVER = 1 << 4,
+    TIME_OVER = 1 << 5, /* nothing more will come of it but costs */
+    UNCOUNTED = 1 << 6  /* its bytes and costs are outside: never a whole request, or cut off by a signal */
+};
+
+/*
+ * One request and its answer in progress. It leaves (span_fn, or to `outside`) when its time is over and no thread's
+ * interval is its own any more.
+ */
+struct exchange {
+    uint64_t began[2];      /* enum way: stream positions of its messages' first bytes */
+    uint64_t child_since;   /* since when `children` is not 0 */
+    uint32_t next, previous; /* of its connection, in order of beginning */
+    uint32_t older, newer;   /* of all */
+    uint32_t claims;         /* threads whose interval in hand is its own */
+    uint32_t stream;
+    uint32_t lane; /* of its thread */
+    uint32_t parent;   /* exchange of span.parent, when it is still there: check its id */
+    uint32_t children; /* client spans in progress that are surely its own */
+    uint32_t state;    /* enum exchange_state */
+    struct dialogue *dialogue;
+    struct span span;
+};
+
+/* What a connection knows of its requests. Positions count bytes since the connection was first seen. */
+struct dialogue {
+    uint32_t first, last;  /* exchanges not yet gone, in order of beginning; 0 none */
+    uint32_t pending;      /* the oldest without its whole answer */
+    uint32_t given_up;     /* answers still to come whose requests were given up for the bound of open spans */
+    uint32_t over_first;   /* exchanges whose time was over by the call in hand: the first, */
+    uint32_t over_count;
+    uint64_t over_last_id; /* and the last one's id */
+    uint64_t fed[2];       /* enum way: position up to which the parser knows */
+    uint64_t message[2];   /* position up to which bytes belong to messages that have ended */
+    uint64_t last_ns[2];   /* when bytes last moved */
+    uint64_t parent;       /* server span that had this connection opened, 0 unknown */
+    uint32_t parent_exchange;
+    uint8_t side;
+    bool astray;   /* the answer in hand belongs to no request */
+    bool upgraded; /* the protocol was left */
+    const struct protocol *protocol;
+};
+
+struct spans;
+/* At most `limit` in progress; NULL: no memory. */
+struct spans *spans_new(uint32_t limit, span_fn, void *to);
+void spans_free(struct spans *);
+void spans_start(struct spans *, uint64_t time_ns); /* span ids count from here, so that they are unique over collectors */
+
+/*
+ * One message of a dialogue. `way` and `position` are those of the bytes in hand before the feed or skip call. Returns
+ * the exchange that a REQUEST_BEGIN made, else 0.
+ */
+uint32_t span_message(struct spans *, struct dialogue *, const struct message *, enum way, uint64_t position,
+                      const struct moment *);
+/* No more messages will come: what is still open ends unanswered. */
+void span_dialogue_end(struct spans *, struct dialogue *, const struct moment *);
+/* The same by a signal's death: what is open is in flight; `tell` is called for each, then they are outside. */
+void span_dialogue_kill(struct spans *, struct dialogue *, uint64_t time_ns,
+                        void (*tell)(void *to, const struct exchange *), void *to);
+/* After the call in hand was charged: hands on what is over and nobody claims. */
+void span_settle(struct spans *, struct dialogue *);
+void span_unclaim(struct spans *, struct exchange *); /* one claim less, then as above */
+void span_give_up(struct spans *, struct exchange *); /* final now, whoever claims it */
+
+struct exchange *spans_at(const struct spans *, uint32_t index);
+uint32_t spans_index(const struct spans *, const struct exchange *);
+uint32_t spans_oldest(const struct spans *); /* then exchange.newer */
+/* Of spans handed on, and of what was in progress and came to nothing. */
+struct charged {
+    uint64_t bytes[2];  /* with spans */
+    struct cost spans, uncounted;
+    uint64_t bound_spans, count;
+};
+const struct charged *spans_charged(const struct spans *);
+
+static inline void cost_add(struct cost *to, const struct cost *from)
+{
+    to->allocated += from->allocated;
+    to->freed += from->freed;
+    to->allocations += from->allocations;
+    to->cpu_ns += from->cpu_ns;
+    to->lock_ns += from->lock_ns;
+    to->disk_ns += from->disk_ns;
+    to->sleep_ns += from->sleep_ns;
+}
+
 #endif

@@ -1,0 +1,492 @@
+/*
+ * scene.h - processes, threads and connections played to the pipeline as items; what leaves it is kept for the test.
+ *
+ * The scene stands in for what lies before the pipeline (order.h) and behind it (rollup.h): it gives each event its
+ * offset and the thread's running totals as the recorder would, and takes spans, sums and lists as the rollup would.
+ */
+#ifndef SONDE_TESTS_SCENE_H
+#define SONDE_TESTS_SCENE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "collector/pipeline.h"
+#include "wire/arena.h"
+
+#define SCENE_START UINT64_C(1700000000000000000)
+#define MS UINT64_C(1000000)
+#define SCENE_THREADS 64
+#define SCENE_CONNECTIONS 256
+#define SCENE_SPANS 65536
+
+struct actor { /* a thread */
+    uint32_t lane, thread, process, sequence;
+    int32_t tid;
+    struct totals total;
+    bool waited;
+};
+struct wire { /* a connection as its process sees it */
+    uint64_t id, offset[2];
+};
+struct scene {
+    struct options options;
+    struct pipeline *pipeline;
+    uint64_t now;
+    struct actor actor[SCENE_THREADS];
+    struct totals ended[SCENE_THREADS]; /* by process: totals of its threads that ended */
+    struct wire wire[SCENE_CONNECTIONS];
+    int wires;
+    uint8_t flags; /* for the next event only */
+    bool late;
+    struct span *span;
+    int spans;
+    struct flow flow;
+    struct in_flight in_flight[64];
+    char in_flight_target[64][64];
+    int in_flights;
+    struct unread unread[64];
+    int unreads;
+    struct totals told[SCENE_THREADS]; /* by process, as the rollup was told */
+    int ticks;
+    uint64_t planned[64];
+    uint32_t plan[64];
+    int plans;
+    uint64_t asked_address[64], asked_descriptor[64];
+    int addresses, descriptors;
+};
+
+static struct scene scene;
+
+/* --- behind the pipeline ------------------------------------------------------------------------------------------------ */
+
+void rollup_span(void *rollup, const struct span *s)
+{
+    (void)rollup;
+    if (scene.spans < SCENE_SPANS)
+        scene.span[scene.spans] = *s;
+    scene.spans++;
+}
+
+void rollup_fact(struct rollup *r, const struct item *item)
+{
+    (void)r;
+    if (item->fact->kind == FACT_PROCESS_TOTAL || item->fact->kind == FACT_PROCESS_END)
+        scene.told[item->process] = item->fact->total;
+}
+
+void rollup_tick(struct rollup *r, uint64_t time_ns, const struct flow *flow, bool last)
+{
+    (void)r;
+    (void)time_ns;
+    (void)last;
+    scene.flow = *flow;
+    scene.ticks++;
+}
+
+void rollup_in_flight(struct rollup *r, const struct in_flight *list, size_t count)
+{
+    (void)r;
+    scene.in_flights = (int)count;
+    for (size_t i = 0; i < count && i < 64; i++) {
+        scene.in_flight[i] = list[i];
+        snprintf(scene.in_flight_target[i], 64, "%.*s", (int)list[i].of->target_len, list[i].of->target);
+    }
+}
+
+void rollup_unread(struct rollup *r, const struct unread *list, size_t count)
+{
+    (void)r;
+    scene.unreads = (int)count;
+    for (size_t i = 0; i < count && i < 64; i++)
+        scene.unread[i] = list[i];
+}
+
+static inline void note_plan(void *to, uint64_t connection, uint32_t plan)
+{
+    (void)to;
+    scene.planned[scene.plans % 64] = connection;
+    scene.plan[scene.plans++ % 64] = plan;
+}
+
+static inline void note_address(void *to, uint32_t process, int32_t descriptor, uint64_t connection)
+{
+    (void)to, (void)process, (void)descriptor;
+    scene.asked_address[scene.addresses++ % 64] = connection;
+}
+
+static inline void note_descriptor(void *to, uint32_t process, int32_t descriptor, uint64_t connection)
+{
+    (void)to, (void)process, (void)descriptor;
+    scene.asked_descriptor[scene.descriptors++ % 64] = connection;
+}
+
+static inline uint32_t plan_of(uint64_t connection)
+{
+    uint32_t plan = PLAN_DEFAULT;
+    for (int i = 0; i < scene.plans && i < 64; i++)
+        if (scene.planned[i] == connection)
+            plan = scene.plan[i];
+    return plan;
+}
+
+/* --- before the pipeline ------------------------------------------------------------------------------------------------ */
+
+static inline void scene_open(void)
+{
+    static const struct feedback feedback = {note_plan, note_address, note_descriptor, NULL};
+    struct span *room = scene.span ? scene.span : malloc(SCENE_SPANS * sizeof *room);
+    struct options options = scene.options;
+    memset(&scene, 0, sizeof scene);
+    scene.span = room;
+    scene.options = options;
+    if (!options.connections)
+        options_init(&scene.options);
+    scene.now = SCENE_START;
+    scene.pipeline = pipeline_new(&scene.options, &feedback, NULL);
+    assert_non_null(scene.pipeline);
+}
+
+static inline void pass_time(uint64_t ns)
+{
+    scene.now += ns;
+}
+
+/* A thread of a process; numbers are the test's own, from 1. */
+static inline struct actor *thread_in(uint32_t number, uint32_t process)
+{
+    struct actor *a = &scene.actor[number];
+    a->lane = number;
+    a->thread = number;
+    a->process = process;
+    a->tid = (int32_t)(1000 + number);
+    return a;
+}
+
+static inline struct wire *wire_of(uint64_t id)
+{
+    for (int i = 0; i < scene.wires; i++)
+        if (scene.wire[i].id == id)
+            return &scene.wire[i];
+    assert_true(scene.wires < SCENE_CONNECTIONS);
+    scene.wire[scene.wires].id = id;
+    return &scene.wire[scene.wires++];
+}
+
+static inline void play(struct actor *a, struct event *e, const void *data, size_t len)
+{
+    e->flags |= scene.flags | (a->waited ? EVENT_WAITED : 0);
+    e->sequence = ++a->sequence;
+    struct item item = {.kind = ITEM_EVENT,
+                        .lane = a->lane,
+                        .thread = a->thread,
+                        .process = a->process,
+                        .tid = a->tid,
+                        .time_ns = scene.now,
+                        .entry_ns = scene.now - 1000,
+                        .ready_ns = a->waited ? scene.now - 2000 : 0,
+                        .late = scene.late,
+                        .total = a->total,
+                        .event = e,
+                        .data = data,
+                        .data_len = (uint32_t)len};
+    scene.flags = 0;
+    scene.late = false;
+    a->waited = false;
+    pipeline_item(scene.pipeline, &item);
+    pass_time(1000);
+}
+
+static inline void allocates(struct actor *a, uint64_t bytes)
+{
+    a->total.allocated += bytes;
+    a->total.allocations++;
+}
+
+static inline void frees(struct actor *a, uint64_t bytes)
+{
+    a->total.freed += bytes;
+}
+
+static inline void simple(struct actor *a, enum event_type type, uint64_t connection, int32_t result)
+{
+    struct event e = {.type = (uint8_t)type, .descriptor = -1, .connection = connection, .result = result};
+    play(a, &e, NULL, 0);
+}
+
+/* The thread waits: TURN when its totals moved, as the recorder does it. */
+static inline void waits(struct actor *a)
+{
+    simple(a, EVENT_TURN, 0, CALL_EPOLL_WAIT);
+    a->waited = true;
+}
+
+static inline void waits_quietly(struct actor *a)
+{
+    a->waited = true;
+}
+
+struct note {
+    uint8_t at[sizeof(struct event_address) + sizeof(struct sockaddr_in)];
+};
+
+static inline struct note address_note(uint64_t listener, uint16_t port)
+{
+    struct note n;
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct event_address head = {.listener = listener, .argument = 3, .length = sizeof in, .family = AF_INET};
+    in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    memcpy(n.at, &head, sizeof head);
+    memcpy(n.at + sizeof head, &in, sizeof in);
+    return n;
+}
+
+static inline void addressed(struct actor *a, enum event_type type, uint64_t connection, int32_t result, uint64_t listener,
+                      uint16_t port)
+{
+    struct note n = address_note(listener, port);
+    struct event e = {.type = (uint8_t)type,
+                      .descriptor = 7,
+                      .connection = connection,
+                      .result = result,
+                      .head = (uint16_t)sizeof n};
+    play(a, &e, &n, sizeof n);
+}
+
+static inline void listens(struct actor *a, uint64_t listener, uint16_t port)
+{
+    addressed(a, EVENT_BIND, listener, 0, 0, port);
+    simple(a, EVENT_LISTEN, listener, 0);
+}
+
+static inline void accepts(struct actor *a, uint64_t connection)
+{
+    addressed(a, EVENT_ACCEPT, connection, 7, 0, 40000);
+}
+
+static inline void accepts_from(struct actor *a, uint64_t connection, uint64_t listener)
+{
+    addressed(a, EVENT_ACCEPT, connection, 7, listener, 40000);
+}
+
+static inline void connects(struct actor *a, uint64_t connection, int32_t result)
+{
+    addressed(a, EVENT_CONNECT, connection, result, 0, 8080);
+}
+
+/* A call of `bytes` of which the first `head` and the last `tail` were captured. */
+static inline void moves(struct actor *a, enum event_type type, uint64_t connection, const void *data, uint64_t bytes,
+                  size_t head, size_t tail)
+{
+    struct wire *w = wire_of(connection);
+    int way = type == EVENT_IN ? IN : OUT;
+    struct event e = {.type = (uint8_t)type,
+                      .descriptor = 7,
+                      .connection = connection,
+                      .offset = w->offset[way],
+                      .result = (int32_t)bytes,
+                      .head = (uint16_t)head,
+                      .tail = (uint16_t)tail};
+    uint8_t *captured = malloc(head + tail + 1);
+    if (head + tail)
+        memcpy(captured, data, head);
+    if (tail)
+        memcpy(captured + head, (const uint8_t *)data + bytes - tail, tail);
+    w->offset[way] += bytes;
+    play(a, &e, captured, head + tail);
+    free(captured);
+}
+
+static inline void reads(struct actor *a, uint64_t connection, const char *text)
+{
+    moves(a, EVENT_IN, connection, text, strlen(text), strlen(text), 0);
+}
+
+static inline void writes(struct actor *a, uint64_t connection, const char *text)
+{
+    moves(a, EVENT_OUT, connection, text, strlen(text), strlen(text), 0);
+}
+
+static inline void sends_file(struct actor *a, uint64_t connection, uint64_t bytes)
+{
+    moves(a, EVENT_OUT, connection, "", bytes, 0, 0);
+}
+
+/* Bytes moved, but the event is lost; the gap is told. */
+static inline void loses(struct actor *a, enum event_type type, uint64_t connection, uint64_t bytes)
+{
+    wire_of(connection)->offset[type == EVENT_IN ? IN : OUT] += bytes;
+    struct item item = {.kind = ITEM_GAP,
+                        .lane = a->lane,
+                        .thread = a->thread,
+                        .process = a->process,
+                        .time_ns = scene.now,
+                        .missing = 1,
+                        .loss = LOSS_FULL};
+    pipeline_item(scene.pipeline, &item);
+}
+
+static inline void reads_end(struct actor *a, uint64_t connection)
+{
+    simple(a, EVENT_IN, connection, 0);
+}
+
+static inline void closes(struct actor *a, uint64_t connection)
+{
+    simple(a, EVENT_CLOSE, connection, 0);
+}
+
+static inline void shuts_down(struct actor *a, uint64_t connection, int how)
+{
+    struct event_argument how_far = {.argument = how};
+    struct event e = {.type = EVENT_SHUTDOWN, .connection = connection, .head = sizeof how_far};
+    play(a, &e, &how_far, sizeof how_far);
+}
+
+static inline void play_fact(struct fact *f, const struct actor *a, uint32_t process)
+{
+    struct item item = {.kind = ITEM_FACT,
+                        .lane = a ? a->lane : 0,
+                        .thread = a ? a->thread : 0,
+                        .process = process,
+                        .time_ns = scene.now,
+                        .fact = f};
+    pipeline_item(scene.pipeline, &item);
+}
+
+static inline void process_begins(uint32_t process, int32_t pid, uint32_t parent)
+{
+    struct fact f = {.kind = FACT_PROCESS, .pid = pid, .parent_process = parent, .exit_code = -1, .signal = -1};
+    play_fact(&f, NULL, process);
+}
+
+static inline void add_totals(struct totals *to, const struct totals *from)
+{
+    to->allocated += from->allocated;
+    to->freed += from->freed;
+    to->allocations += from->allocations;
+}
+
+static inline struct totals totals_of(uint32_t process)
+{
+    struct totals sum = scene.ended[process];
+    for (int i = 0; i < SCENE_THREADS; i++)
+        if (scene.actor[i].thread && scene.actor[i].process == process)
+            add_totals(&sum, &scene.actor[i].total);
+    return sum;
+}
+
+static inline void thread_ends_in(struct actor *a, enum call call)
+{
+    struct fact f = {.kind = FACT_THREAD_END, .tid = a->tid, .in_call = call, .total = a->total};
+    play_fact(&f, a, a->process);
+    add_totals(&scene.ended[a->process], &a->total);
+    a->total = (struct totals){0};
+    a->thread = 0;
+}
+
+static inline void thread_ends(struct actor *a)
+{
+    thread_ends_in(a, CALL_NONE);
+}
+
+static inline void process_ends_by(uint32_t process, int32_t exit_code, int32_t signal, bool replaced)
+{
+    struct fact f = {.kind = FACT_PROCESS_END,
+                     .exit_code = exit_code,
+                     .signal = signal,
+                     .replaced = replaced,
+                     .total = totals_of(process)};
+    play_fact(&f, NULL, process);
+    for (int i = 0; i < SCENE_THREADS; i++)
+        if (scene.actor[i].thread && scene.actor[i].process == process)
+            scene.actor[i].thread = 0;
+}
+
+static inline void process_exits(uint32_t process)
+{
+    process_ends_by(process, 0, 0, false);
+}
+
+static inline void process_is_killed(uint32_t process)
+{
+    process_ends_by(process, -1, 9, false);
+}
+
+static inline void tick(void)
+{
+    struct item item = {.kind = ITEM_TICK, .time_ns = scene.now};
+    pipeline_item(scene.pipeline, &item);
+}
+
+/* Seconds go by without events. */
+static inline void idles(int seconds)
+{
+    for (int i = 0; i < seconds * 10; i++) {
+        pass_time(100 * MS);
+        tick();
+    }
+}
+
+/* --- the three sums (INTERFACE.md) ----------------------------------------------------------------------------------------- */
+
+static inline void check_sums(void)
+{
+    uint64_t in = scene.flow.outside_in, out = scene.flow.outside_out;
+    struct totals heap = {.allocated = scene.flow.outside.allocated,
+                          .freed = scene.flow.outside.freed,
+                          .allocations = scene.flow.outside.allocations};
+    struct totals processes = {0};
+    for (int i = 0; i < scene.spans && i < SCENE_SPANS; i++) {
+        const struct span *s = &scene.span[i];
+        in += s->bytes[IN];
+        out += s->bytes[OUT];
+        heap.allocated += s->cost.allocated;
+        heap.freed += s->cost.freed;
+        heap.allocations += s->cost.allocations;
+        assert_true(s->end_ns >= s->start_ns);
+    }
+    for (int i = 0; i < SCENE_THREADS; i++)
+        add_totals(&processes, &scene.told[i]);
+    assert_int_equal(in, scene.flow.bytes_in);
+    assert_int_equal(out, scene.flow.bytes_out);
+    assert_int_equal(heap.allocated, processes.allocated);
+    assert_int_equal(heap.freed, processes.freed);
+    assert_int_equal(heap.allocations, processes.allocations);
+    assert_true(scene.flow.outside_in <= scene.flow.bytes_in);
+    assert_true(scene.flow.outside_out <= scene.flow.bytes_out);
+}
+
+/* The stream ends: in-flight requests are named, the sums are checked. */
+static inline void scene_end(void)
+{
+    pipeline_end(scene.pipeline, scene.now);
+    check_sums();
+}
+
+static inline void scene_close(void)
+{
+    pipeline_free(scene.pipeline);
+    scene.pipeline = NULL;
+    memset(&scene.options, 0, sizeof scene.options);
+}
+
+static inline const struct span *span_named(const char *target)
+{
+    for (int i = 0; i < scene.spans; i++)
+        if (scene.span[i].target_len == strlen(target) && !memcmp(scene.span[i].target, target, strlen(target)))
+            return &scene.span[i];
+    fail_msg("no span %s", target);
+    return NULL;
+}
+
+#define GET(target) "GET " target " HTTP/1.1\r\nHost: a\r\n\r\n"
+#define ANSWER "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+#define ANSWER_HEAD(length) "HTTP/1.1 200 OK\r\nContent-Length: " length "\r\n\r\n"
+
+#endif
