@@ -75,6 +75,8 @@ void store_resume_processes(struct store *, void (*each)(void *to, const struct 
 void store_push(struct store *, const struct row *);
 /* What an output did so far in this collector's life; stored with the next commit. */
 void store_documents(struct store *, const char *output, const struct documents *);
+/* What an earlier collector of this run counted for it. False: nothing. */
+bool store_documents_before(const struct store *, const char *output, struct documents *);
 void store_count_shed(struct store *, const char *reason,
                       uint64_t spans); /* rows that did not reach us */
 void store_commit(struct store *); /* without a ROW_COMMIT: the end, or nothing came for a while */

@@ -1,0 +1,68 @@
+/*
+ * store_tables.h - what store.c, store_file.c and store_shrink.c share: the tables and a few ways to SQLite.
+ *
+ * In:      those three                          Out: SQLite
+ * Context: as store.h
+ */
+#ifndef SONDE_STORE_TABLES_H
+#define SONDE_STORE_TABLES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sqlite3.h>
+
+enum { SCHEMA_MEMORY, SCHEMA_DISK, SCHEMAS };
+extern const char *const schema_names[SCHEMAS]; /* "main", "disk" */
+
+/* A statement with `%s` wherever the schema's name stands; NULL: could not be prepared. */
+sqlite3_stmt *store_prepare(sqlite3 *, const char *schema, const char *sql);
+int store_run_sql(sqlite3 *, const char *schema, const char *sql); /* SQLITE_OK or SQLite's code */
+uint64_t store_ask(sqlite3 *, const char *schema, const char *sql); /* first column of the first row, 0 none */
+
+/* Values bound one after the other. */
+struct binder {
+    sqlite3_stmt *st;
+    int n;
+};
+static inline void bind_u64(struct binder *b, uint64_t v)
+{
+    sqlite3_bind_int64(b->st, ++b->n, (sqlite3_int64)v);
+}
+static inline void bind_unless(struct binder *b, uint64_t v, uint64_t unknown)
+{
+    if (v == unknown)
+        sqlite3_bind_null(b->st, ++b->n);
+    else
+        sqlite3_bind_int64(b->st, ++b->n, (sqlite3_int64)v);
+}
+static inline void bind_text(struct binder *b, const char *text, size_t len)
+{
+    sqlite3_bind_text(b->st, ++b->n, text, (int)len, SQLITE_TRANSIENT);
+}
+static inline void bind_blob(struct binder *b, const void *bytes, size_t len)
+{
+    sqlite3_bind_blob(b->st, ++b->n, len ? bytes : "", (int)len, SQLITE_TRANSIENT);
+}
+/* Steps once, resets; SQLITE_OK or the error. */
+int store_finish(sqlite3_stmt *);
+
+/* Sets the pragmas of a new file and makes the tables, for schema "main" or "disk". SQLITE_OK or SQLite's code. */
+int store_create(sqlite3 *, const char *schema);
+
+enum file_kind { FILE_MISSING, FILE_EMPTY, FILE_OURS, FILE_FOREIGN };
+enum file_kind store_file_kind(const char *path); /* -errno when it cannot be looked at */
+
+/* Start time of a process in ticks of its /proc/PID/stat, 0: not there. Context: I, sink thread. */
+uint64_t store_process_start(int pid);
+/* Is the run of this store still going on? */
+bool store_is_live(const char *path);
+bool store_supervised(sqlite3 *, const char *schema);
+
+/*
+ * Merges intervals of `level` - 1 that are closed, above `floor` and below `ceiling` into ones of `level` (1: five
+ * minutes, 2: all of them). In one transaction of its own. SQLITE_OK or SQLite's code; *merged: how many went away.
+ */
+int store_roll(sqlite3 *, const char *schema, int level, uint64_t floor, uint64_t ceiling, int *merged);
+
+#endif
