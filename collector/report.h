@@ -36,5 +36,6 @@ int report_json(const struct report *, FILE *);
 void report_text(const struct report *, const struct report_style *, FILE *);          /* the summary */
 void report_slowest_text(const struct report *, const struct report_style *, FILE *);  /* --slowest */
 bool report_is_complete(const struct report *);
+uint64_t report_as_of(const struct report *); /* the last moment that it knows of, ns */
 
 #endif

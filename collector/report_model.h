@@ -1,0 +1,133 @@
+/*
+ * report_model.h - the report as plain memory: what report_load fills and report_json and report_text show.
+ *
+ * In:      report_load.c                        Out: report_json.c, report_text.c
+ * Owns:    nothing; all memory hangs on struct report and goes with report_free.
+ * Units: bytes, ns, times since the epoch. A number that may be unknown says so: UNKNOWN.
+ */
+#ifndef SONDE_REPORT_MODEL_H
+#define SONDE_REPORT_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "collector/order.h"
+#include "collector/sink/sink.h"
+#include "collector/span.h"
+
+#define UNKNOWN UINT64_MAX
+
+enum report_verdict { REPORT_COMPLETE, REPORT_PARTIAL, REPORT_LOSSY };
+extern const char *const report_verdicts[3]; /* "complete", "partial", "lossy" */
+
+struct report_latency { /* count 0: the rest is unknown */
+    uint64_t count, sum, mean, min, p50, p90, p99, p999, max;
+};
+
+struct report_status {
+    uint32_t status; /* 0: an error of a protocol without numbers */
+    uint64_t count;
+};
+
+struct report_endpoint {
+    const char *service, *protocol, *name;
+    enum side side;
+    uint64_t count, errors, unobserved, inferred, shared;
+    uint64_t bytes_in, bytes_out, body_in, body_out;
+    struct report_latency latency, first;
+    bool heap_known;
+    uint64_t allocated, freed, allocations;
+    uint64_t retained, cpu_ns, lock_ns, disk_ns, sleep_ns, downstream_ns; /* UNKNOWN */
+    const struct report_status *status;
+    int statuses;
+};
+
+struct report_process {
+    int32_t pid, parent;
+    const char *executable, *service;
+    uint64_t start_ns, end_ns; /* end 0: lives */
+    int32_t exit_code, signal; /* -1 unknown */
+    uint64_t allocated, freed, allocations, cpu_ns;
+    uint64_t merged;
+    bool heap_tail_unknown;
+    uint32_t flags; /* enum process_flag */
+};
+
+struct report_unread {
+    const char *address, *reason;
+    uint64_t connections, bytes_in, bytes_out;
+};
+
+struct report_in_flight {
+    int32_t pid, tid;
+    const char *endpoint, *call; /* call NULL: in none */
+    uint64_t start_ns, age_ns;
+};
+
+struct report_span { /* of the slowest */
+    uint64_t start_ns, duration_ns;
+    const char *service, *endpoint, *target, *error; /* target, error NULL: not kept */
+    enum side side;
+    uint32_t status; /* 0: unobserved or none */
+    bool failed, answered;
+    uint64_t queue_ns, receive_ns, work_ns, first_ns, send_ns, downstream_ns; /* UNKNOWN */
+};
+
+struct report_error { /* failed requests of one endpoint and status */
+    const char *service, *endpoint, *text; /* text: first word of the answer, NULL none */
+    uint32_t status;
+    uint64_t count, first_ns, last_ns; /* 0: of none a sample was kept */
+};
+
+struct report_loss { /* other than lost events */
+    const char *reason;
+    uint64_t count;
+};
+
+struct report_output {
+    const char *name;
+    struct documents documents;
+    uint64_t dropped_collector; /* were queued when the collector was killed */
+};
+
+struct report_block;
+
+struct report {
+    struct report_block *blocks; /* all strings and arrays */
+    enum report_verdict verdict;
+    bool running, abandoned; /* abandoned: no end was written and nobody writes any more */
+    uint64_t as_of_ns, from_ns, to_ns;
+    bool cut; /* --since: not the whole run */
+    /* run */
+    const char *command, *host, *version, *id; /* command: JSON array; NULL unknown */
+    uint64_t start_ns, end_ns, duration_ns;
+    int32_t exit_code, signal;
+    uint32_t lives;
+    bool heap_counted; /* memory.heap was on */
+    uint64_t arena_bytes;
+    /* lists */
+    struct report_endpoint *endpoint;
+    struct report_process *process;
+    struct report_unread *unread;
+    struct report_in_flight *in_flight;
+    struct report_span *slowest;
+    struct report_error *error;
+    struct report_loss *bound, *shed;
+    struct report_output *output;
+    int endpoints, processes, unreads, in_flights, slowests, errors, bounds, sheds, outputs;
+    int top; /* as asked, 0: as many as are useful */
+    /* sums */
+    struct {
+        uint64_t accepted, opened, inherited, bytes_in, bytes_out;
+    } connections;
+    struct {
+        uint64_t bytes_in, bytes_out, allocated, freed, allocations, cpu_ns; /* cpu_ns UNKNOWN */
+    } outside;
+    struct {
+        uint64_t written, drained, late, lost[LOSS_COUNT], lost_sum;
+        uint64_t first_lost_ns, last_lost_ns; /* the intervals in which events were lost, 0 none */
+    } events;
+    uint64_t requests, failed; /* over all endpoints */
+};
+
+#endif
