@@ -1,0 +1,213 @@
+/*
+ * sinks.c - the sink thread: takes rows off the queue and gives each to the store and to every output.
+ *
+ * In:      sinks.h's caller                     Out: store.h, elasticsearch.h
+ * Owns:    the thread, the outputs, the store.
+ * Context: the caller's thread before `run` starts and after it was joined; in between, the sink thread alone.
+ * Failure: an output that takes no row is asked again with the next one; what it refused is counted as dropped.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "collector/sink/elasticsearch.h"
+#include "collector/sink/sinks.h"
+#include "wire/clock.h"
+
+#define ROWS_A_TURN 256
+#define IDLE_MS 100   /* nothing to do: how long to wait for a row while an output might want to work */
+#define ALONE_MS 1000 /* the same without outputs */
+#define BUSY_MS 5     /* an output works: how long it may wait for its network at a time */
+#define COMMIT_NS (UINT64_C(2) * 1000000000) /* without a ROW_COMMIT */
+#define CLOSE_NS (UINT64_C(5) * 1000000000)  /* beyond the deadline, for the last commit on a slow disk */
+
+struct sinks {
+    struct queue *queue;
+    struct store *store;
+    struct sink *output[OUTPUTS_MAX];
+    char name[OUTPUTS_MAX][256]; /* what the ledger calls it: its URL */
+    int outputs;
+    pthread_t thread;
+    bool running;
+    uint64_t deadline_ns; /* told by sinks_finish, with `finishing` */
+    pthread_mutex_t lock;
+    pthread_cond_t deadline_known;
+    bool finishing;
+};
+
+static void note_documents(struct sinks *s)
+{
+    for (int i = 0; i < s->outputs; i++) {
+        struct documents d = {0};
+        if (!s->output[i]->documents)
+            continue;
+        s->output[i]->documents(s->output[i]->self, &d);
+        store_documents(s->store, s->name[i], &d);
+    }
+}
+
+static void take(struct sinks *s, const struct row *row)
+{
+    for (int i = 0; i < s->outputs; i++) {
+        struct sink *o = s->output[i];
+        o->push(o->self, row); /* what it cannot take it counts itself */
+        if (row->kind == ROW_COMMIT && o->commit)
+            o->commit(o->self);
+    }
+    if (row->kind == ROW_COMMIT)
+        note_documents(s);
+    store_push(s->store, row);
+}
+
+/* Lets the outputs work. True: one of them wants to go on soon. */
+static bool turn(struct sinks *s, int ms)
+{
+    bool busy = false;
+    for (int i = 0; i < s->outputs; i++)
+        if (s->output[i]->turn && s->output[i]->turn(s->output[i]->self, ms) == 1)
+            busy = true;
+    return busy;
+}
+
+static uint64_t wait_for_deadline(struct sinks *s)
+{
+    pthread_mutex_lock(&s->lock);
+    while (!s->finishing)
+        pthread_cond_wait(&s->deadline_known, &s->lock);
+    uint64_t deadline = s->deadline_ns;
+    pthread_mutex_unlock(&s->lock);
+    return deadline;
+}
+
+/* The last rows are committed before the outputs get their time, so that a kill meanwhile costs no row. */
+static void end(struct sinks *s)
+{
+    store_commit(s->store);
+    uint64_t deadline = wait_for_deadline(s);
+    for (int i = 0; i < s->outputs; i++)
+        if (s->output[i]->finish)
+            s->output[i]->finish(s->output[i]->self, deadline);
+    note_documents(s);
+    store_commit(s->store);
+}
+
+static void *run(void *self)
+{
+    struct sinks *s = self;
+    bool ended = false, busy = false, dirty = false;
+    int idle_ms = s->outputs ? IDLE_MS : ALONE_MS;
+    uint64_t committed = clock_monotonic_ns();
+    while (!ended) {
+        const struct row *row = queue_peek(s->queue, busy ? 0 : idle_ms, &ended);
+        for (int n = 0; row && n < ROWS_A_TURN; n++) {
+            dirty = row->kind != ROW_COMMIT;
+            if (!dirty)
+                committed = clock_monotonic_ns();
+            take(s, row);
+            queue_drop(s->queue);
+            row = n + 1 < ROWS_A_TURN ? queue_peek(s->queue, 0, &ended) : NULL;
+        }
+        busy = turn(s, busy && queue_used(s->queue) == 0 ? BUSY_MS : 0);
+        if (dirty && clock_monotonic_ns() - committed > COMMIT_NS) {
+            store_commit(s->store);
+            committed = clock_monotonic_ns();
+            dirty = false;
+        }
+    }
+    end(s);
+    return NULL;
+}
+
+static void open_outputs(struct sinks *s, const struct settings *settings, store_say_fn say, void *to)
+{
+    for (int i = 0; i < settings->outputs; i++) {
+        const struct output *output = &settings->output[i];
+        char *name = s->name[s->outputs];
+        struct documents before;
+        snprintf(name, sizeof s->name[0], "%s", output->url);
+        bool known = store_documents_before(s->store, name, &before);
+        struct sink *opened =
+            elasticsearch_open(settings, output, settings->token, known ? &before : NULL, say, to);
+        if (opened)
+            s->output[s->outputs++] = opened;
+    }
+}
+
+struct sinks *sinks_start(const struct settings *settings, struct queue *queue, store_say_fn say, void *to)
+{
+    struct sinks *s = calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    s->queue = queue;
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->deadline_known, NULL);
+    s->store = store_open(settings->store, settings->token, settings->options.store_bytes, say, to);
+    if (s->store) {
+        open_outputs(s, settings, say, to);
+        s->running = pthread_create(&s->thread, NULL, run, s) == 0;
+    }
+    if (!s->running) {
+        sinks_close(s);
+        return NULL;
+    }
+    pthread_setname_np(s->thread, "sonde-sinks");
+    return s;
+}
+
+void sinks_resume(struct sinks *s, struct store_resume *out)
+{
+    store_resume(s->store, out);
+}
+
+void sinks_resume_processes(struct sinks *s, void (*each)(void *to, const struct store_process *), void *to)
+{
+    store_resume_processes(s->store, each, to);
+}
+
+const char *sinks_store_path(const struct sinks *s)
+{
+    return store_path(s->store);
+}
+
+int sinks_finish(struct sinks *s, uint64_t deadline_ns)
+{
+    pthread_mutex_lock(&s->lock);
+    s->deadline_ns = deadline_ns;
+    s->finishing = true;
+    pthread_cond_signal(&s->deadline_known);
+    pthread_mutex_unlock(&s->lock);
+    if (!s->running)
+        return 0;
+    uint64_t last = deadline_ns + CLOSE_NS;
+    struct timespec until = {.tv_sec = (time_t)(last / 1000000000), .tv_nsec = (long)(last % 1000000000)};
+    int rc = pthread_clockjoin_np(s->thread, NULL, CLOCK_MONOTONIC, &until);
+    if (rc != 0)
+        return -ETIMEDOUT;
+    s->running = false;
+    return 0;
+}
+
+int sinks_report(struct sinks *s, const struct report_query *query, struct report **out)
+{
+    if (s->running)
+        return -ETIMEDOUT;
+    return report_load(store_connection(s->store), query, out);
+}
+
+int sinks_close(struct sinks *s)
+{
+    if (!s)
+        return 0;
+    if (s->running)
+        return -ETIMEDOUT;
+    for (int i = 0; i < s->outputs; i++)
+        s->output[i]->close(s->output[i]->self, 0);
+    int rc = store_close(s->store);
+    pthread_mutex_destroy(&s->lock);
+    pthread_cond_destroy(&s->deadline_known);
+    free(s);
+    return rc;
+}
