@@ -83,6 +83,8 @@ $(BUILD)/tests/test_%: tests/test_%.c $(BUILD)/libcollector.a
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) -o $@ $< $(test_$*_OBJ) $(BUILD)/libcollector.a -lcmocka $(COLLECTOR_LIBS)
 
+live_heap_operators_LDFLAGS := -Wl,--no-as-needed -l:libstdc++.so.6
+
 # Small servers and programs that run through the preload; they link nothing of ours.
 $(BUILD)/tests/live_%: tests/live_%.c
 	@mkdir -p $(@D)

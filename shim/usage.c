@@ -93,37 +93,49 @@ static uint32_t mode_of(uintptr_t object)
     return usage.nallocx && !is_sampling() ? USAGE_SIZED : USAGE_CALL;
 }
 
-/* Once, in the first allocation or when the process is attached. */
-static void usage_start(void)
+/* What counts here, and the flags that say so. */
+static uint32_t find_out(uint32_t *flags)
 {
     uintptr_t object = 0;
-    real_resolve();
-    if (real_is_hidden("malloc"))
-        usage.flags = PROCESS_OWN_MALLOC; /* what reaches us are leftovers, whose blocks are that malloc's */
-    if (usage.flags || !real_find("malloc", &object)) {
-        operators_withdraw();
-        usage.mode = USAGE_NONE;
-        return;
+    bool hidden = real_is_hidden("malloc"); /* what reaches us then are leftovers, whose blocks are that malloc's */
+    if (hidden || !real_find("malloc", &object)) {
+        usage.extras = 0;
+        *flags = hidden ? PROCESS_OWN_MALLOC : 0;
+        return USAGE_NONE;
     }
     usage.extras = extras_of(object);
-    if (!usage_extra(EXTRA_OPERATORS))
-        operators_withdraw();
-    usage.mode = USAGE_NONE; /* what the allocator allocates to answer us is not counted */
     uint32_t mode = mode_of(object);
     if (mode != USAGE_COUNT)
         usage.usable(NULL); /* tcmalloc's calls operator new, once: not when it is asked for that block */
-    usage.flags = (mode == USAGE_MALLCTL ? (uint32_t)PROCESS_MALLCTL : 0) |
-                  (mode == USAGE_COUNT ? (uint32_t)PROCESS_NO_SIZES : 0);
-    usage.mode = mode;
+    *flags = mode == USAGE_MALLCTL ? PROCESS_MALLCTL : mode == USAGE_COUNT ? PROCESS_NO_SIZES : 0;
+    return mode;
+}
+
+static struct {
+    uint32_t mode, flags;
+} found; /* mode START: not asked yet */
+
+/* Once, in the first allocation or when the process is attached. */
+static void usage_start(void)
+{
+    real_resolve();
+    usage.mode = USAGE_NONE; /* what the allocator allocates to answer us is not counted */
+    found.mode = find_out(&found.flags);
+    usage.mode = found.mode;
+    if (!usage_extra(EXTRA_OPERATORS))
+        operators_withdraw();
 }
 
 void usage_attached(struct process_slot *slot)
 {
     int saved = errno;
-    if (usage.mode == USAGE_START || usage.mode == USAGE_NONE)
+    if (found.mode == USAGE_START)
         usage_start();
+    if (usage.mode == USAGE_NONE)
+        usage.mode = found.mode;
+    if (slot)
+        __atomic_fetch_or(&slot->flags, found.flags, __ATOMIC_RELAXED);
     if (slot && shim.view.arena->features & FEATURE_HEAP) {
-        __atomic_fetch_or(&slot->flags, usage.flags, __ATOMIC_RELAXED);
         fetch_add_relaxed(&slot->s_allocated, __atomic_exchange_n(&early.allocated, 0, __ATOMIC_RELAXED));
         fetch_add_relaxed(&slot->s_freed, __atomic_exchange_n(&early.freed, 0, __ATOMIC_RELAXED));
         fetch_add_relaxed(&slot->s_allocations, __atomic_exchange_n(&early.allocations, 0, __ATOMIC_RELAXED));
@@ -160,9 +172,9 @@ size_t usage_size_slow(void *block)
     int saved = errno;
     if (usage.mode == USAGE_START)
         usage_start();
-    size_t bytes = 0;
-    if (usage.mode == USAGE_CHECK || usage.mode == USAGE_GLIBC || is_asked())
-        bytes = usage.usable(block);
+    bool wanted = usage.mode == USAGE_CHECK || usage.mode == USAGE_GLIBC || is_asked() ||
+                  (usage.mode == USAGE_MALLCTL && !lane_slow());
+    size_t bytes = wanted ? usage.usable(block) : 0;
     errno = saved;
     return bytes;
 }
@@ -212,7 +224,7 @@ static __attribute__((noinline)) void took_otherwise(void *block)
         usage_start();
     bool fresh = !usage_lane();
     struct lane *l = fresh ? lane_slow() : self.lane;
-    if (l)
+    if (l && usage.mode != USAGE_NONE)
         took_in_lane(l, block, fresh);
     else if (usage.mode != USAGE_NONE)
         took_laneless(block);
@@ -259,5 +271,19 @@ void usage_gave_slow(size_t bytes)
         usage_laneless++;
         fetch_add_relaxed(shim.attached ? &shim.view.process[shim.process].s_freed : &early.freed, bytes);
     }
+    errno = saved;
+}
+
+/* A thread's first free, or one without a lane. */
+void usage_gave_counted_slow(void *block)
+{
+    int saved = errno;
+    struct lane *l = usage_lane() ? self.lane : lane_slow();
+    if (l || shim.attached)
+        bind_counters();
+    if (l)
+        usage_gave_counted(NULL);
+    else if (shim.attached)
+        usage_gave_slow(usage.usable(block));
     errno = saved;
 }

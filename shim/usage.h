@@ -55,7 +55,6 @@ enum usage_extra {
 struct usage {
     uint32_t mode;   /* enum usage_mode */
     uint32_t extras; /* enum usage_extra: what comes from the object that malloc comes from */
-    uint32_t flags;  /* enum process_flag, for the process's slot */
     uint32_t checks; /* blocks compared so far */
     size_t (*usable)(void *);
     size_t (*nallocx)(size_t, int);
@@ -78,6 +77,7 @@ void usage_attached(struct process_slot *);
 void *usage_took_slow(void *block);
 void usage_gave_slow(size_t bytes);
 size_t usage_size_slow(void *block);
+void usage_gave_counted_slow(void *block);
 void *usage_took_sized(void *block, size_t size); /* mode SIZED: malloc(size) returned this */
 
 static inline bool usage_extra(enum usage_extra which)
@@ -110,7 +110,7 @@ static inline size_t usage_size(void *block)
         if (__builtin_expect(bytes != 0, 1))
             return bytes;
     }
-    return usage.mode == USAGE_MALLCTL ? 0 : usage_size_slow(block);
+    return usage.mode == USAGE_MALLCTL && usage_lane() ? 0 : usage_size_slow(block);
 }
 
 /* An allocation returned this block (NULL: it failed, nothing is counted). Returns it, so that callers end in a jump. */
@@ -146,12 +146,17 @@ static inline void usage_gave(size_t bytes)
         usage_gave_slow(bytes);
 }
 
-/* Mode MALLCTL: what this thread freed until now. Before a call, which then can end in a jump (1 ns), or after it. */
-static inline void usage_gave_counted(void)
+/*
+ * Mode MALLCTL: what this thread freed until now. Before a call that frees `block`, so that it can end in a jump (1 ns);
+ * with NULL after one.
+ */
+static inline void usage_gave_counted(void *block)
 {
     struct lane *l = usage_lane();
     if (__builtin_expect(l && self.jemalloc_freed, 1))
         store_relaxed(&l->freed, *self.jemalloc_freed - self.jemalloc_freed_base);
+    else if (block)
+        usage_gave_counted_slow(block);
 }
 
 /*

@@ -33,7 +33,7 @@ EXPORTED void *calloc(size_t count, size_t size)
 EXPORTED void free(void *block)
 {
     if (usage.mode == USAGE_MALLCTL)
-        usage_gave_counted();
+        usage_gave_counted(block);
     else
         usage_gave(usage_size(block));
     real.free(block);
@@ -46,7 +46,7 @@ EXPORTED void *realloc(void *block, size_t size)
     if (new || (block && !size)) /* size 0: glibc and most others free the block and return NULL */
         usage_gave(old);
     if (usage.mode == USAGE_MALLCTL)
-        usage_gave_counted();
+        usage_gave_counted(NULL);
     return usage_took(new);
 }
 

@@ -37,7 +37,7 @@ void operators_withdraw(void)
     size_t bytes = usage_extra(EXTRA_OPERATORS) ? usage_size(block) : 0;                                               \
     uint64_t mark = usage_given_mark();                                                                                \
     if (usage.mode == USAGE_MALLCTL)                                                                                   \
-        usage_gave_counted();                                                                                          \
+        usage_gave_counted(block);                                                                                       \
     call;                                                                                                              \
     if (bytes && mark == usage_given_mark())                                                                           \
         usage_gave(bytes)

@@ -209,6 +209,92 @@ static void test_forked_children_begin_at_zero_on_jemalloc(void **state)
     children_begin_at_zero("libjemalloc.so.2");
 }
 
+static void one_thread_is_exact(char *program, const char *after)
+{
+    char *argv[] = {program, "-v", NULL};
+    struct run *r = malloc(sizeof *r);
+    run(r, after, argv);
+    assert_int_equal(r->rows, 1);
+    const struct lane *l = lane_of(r, r->row[0].id);
+    assert_totals((struct totals){l->allocated, l->freed, l->allocations}, r->row[0].own);
+    done(r);
+    free(r);
+}
+
+static void test_signal_handlers_allocate(void **state)
+{
+    (void)state;
+    one_thread_is_exact("live_heap_signal", "");
+}
+
+static void test_operators_of_libstdcxx_count_once(void **state)
+{
+    (void)state;
+    one_thread_is_exact("live_heap_operators", "");
+}
+
+static void test_operators_of_jemalloc_count_once(void **state)
+{
+    (void)state;
+    one_thread_is_exact("live_heap_operators", "libjemalloc.so.2");
+}
+
+static void test_operators_of_tcmalloc_count_once(void **state)
+{
+    (void)state;
+    one_thread_is_exact("live_heap_operators", "libtcmalloc_minimal.so.4");
+}
+
+static void test_operators_of_mimalloc_count_once(void **state)
+{
+    (void)state;
+    one_thread_is_exact("live_heap_operators", "libmimalloc.so.2.0");
+}
+
+/* All but the main thread, and what threads without a lane left with the process. */
+static struct totals workers_of(const struct run *r)
+{
+    struct totals all = totals_of(r, process_of(r, r->pid));
+    const struct lane *l = lane_of(r, r->pid);
+    return (struct totals){all.allocated - l->allocated, all.freed - l->freed, all.allocations - l->allocations};
+}
+
+/* What was counted before the process was attached is the same in both runs. */
+static void churn_is_exact(const char *after, char *many, uint32_t lanes)
+{
+    char *few_argv[] = {"live_heap_churn", "-v", "20", NULL}, *many_argv[] = {"live_heap_churn", "-v", many, NULL};
+    struct run *few = malloc(sizeof *few), *lot = malloc(sizeof *lot);
+    run(few, after, few_argv);
+    run(lot, after, many_argv);
+    assert_int_equal(lot->view.arena->s_lanes_high, lanes);
+    struct totals a = workers_of(few), b = workers_of(lot), own_a = few->row[0].own, own_b = lot->row[0].own;
+    assert_totals((struct totals){b.allocated - a.allocated, b.freed - a.freed, b.allocations - a.allocations},
+                  (struct totals){own_b.allocated - own_a.allocated, own_b.freed - own_a.freed,
+                                  own_b.allocations - own_a.allocations});
+    done(few);
+    done(lot);
+    free(few);
+    free(lot);
+}
+
+static void test_5000_threads_are_exact(void **state)
+{
+    (void)state;
+    churn_is_exact("", "5000", 5001);
+}
+
+static void test_threads_beyond_the_last_lane_count_for_their_process(void **state)
+{
+    (void)state;
+    churn_is_exact("", "9000", ARENA_LANES);
+}
+
+static void test_threads_beyond_the_last_lane_count_for_their_process_on_jemalloc(void **state)
+{
+    (void)state;
+    churn_is_exact("libjemalloc.so.2", "9000", ARENA_LANES);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -218,6 +304,14 @@ int main(void)
         cmocka_unit_test(test_lanes_of_threads_hold_what_they_did_on_mimalloc),
         cmocka_unit_test(test_forked_children_begin_at_zero),
         cmocka_unit_test(test_forked_children_begin_at_zero_on_jemalloc),
+        cmocka_unit_test(test_signal_handlers_allocate),
+        cmocka_unit_test(test_operators_of_libstdcxx_count_once),
+        cmocka_unit_test(test_operators_of_jemalloc_count_once),
+        cmocka_unit_test(test_operators_of_tcmalloc_count_once),
+        cmocka_unit_test(test_operators_of_mimalloc_count_once),
+        cmocka_unit_test(test_5000_threads_are_exact),
+        cmocka_unit_test(test_threads_beyond_the_last_lane_count_for_their_process),
+        cmocka_unit_test(test_threads_beyond_the_last_lane_count_for_their_process_on_jemalloc),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
