@@ -414,7 +414,8 @@ static const struct names *names_of(const struct document_writer *w, uint32_t en
 static char *put_trace(const struct document_writer *w, char *p, const struct row_span *s)
 {
     static const uint8_t none[16];
-    if (!s->parent && !s->downstream_ns && !memcmp(s->trace, none, sizeof none))
+    bool lone = !s->parent && (!s->downstream_ns || s->downstream_ns == UINT64_MAX);
+    if (lone && !memcmp(s->trace, none, sizeof none))
         return p;
     p = PUT(p, "\"trace\":{\"id\":\"");
     if (memcmp(s->trace, none, sizeof none)) {

@@ -4,7 +4,7 @@
  * In:      bytes of an answer (untrusted)      Out: verdicts for elasticsearch.c
  * Context: P
  *
- * The tables are those of docs/elasticsearch.md; what real servers answered is in tests/answers/.
+ * The tables are those of docs/elasticsearch.md; what real servers answered is in tests/cases/bulk/.
  */
 #include "collector/sink/bulk.h"
 
