@@ -90,8 +90,9 @@ $(BUILD)/tests/live_%: tests/live_%.c
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) -fno-builtin -o $@ $< $(live_$*_LDFLAGS) -lpthread -ldl
 
-# runs a command under the bare recorder and shows its events: a tool of the tests
-$(BUILD)/tests/arena_run: tests/arena_run.c $(BUILD)/libcollector.a
+# tools of the tests: arena_run runs a command under the bare recorder and shows its events, push_rows drives a sink
+TEST_TOOLS := $(BUILD)/tests/arena_run $(BUILD)/tests/push_rows
+$(TEST_TOOLS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libcollector.a
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) -o $@ $< $(BUILD)/libcollector.a $(COLLECTOR_LIBS)
 
@@ -108,7 +109,7 @@ $(BUILD)/fuzz/fuzz_%: tests/fuzz_%.c $(LIB_SRC)
 	clang -std=gnu11 -D_GNU_SOURCE -O1 -g -I. -DSONDE_VERSION='"fuzz"' -DSONDE_COMMIT='"fuzz"' \
 		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $< $(LIB_SRC) $(COLLECTOR_LIBS)
 
-tests: $(TEST_UNITS) $(TEST_LIVE) $(BUILD)/tests/arena_run
+tests: $(TEST_UNITS) $(TEST_LIVE) $(TEST_TOOLS)
 
 # --- targets for people -------------------------------------------------------------------------------------------
 
