@@ -96,7 +96,19 @@ struct process_slot {
                             /proc/PID/stat, the same clock) is another one. 0 unknown */
     /* threads without a lane add here, atomically; `lost_no_lane` counts their events */
     uint64_t s_allocated, s_freed, s_allocations, s_lost_no_lane;
-    uint64_t reserved[22];
+    /*
+     * The collector's: its number in the run, and what lanes that were already freed had counted. Two copies, the low
+     * bit of `ended_valid` names the true one: a collector that dies between adding a lane and freeing it leaves either
+     * the old sum or a new one that names the lane, so that its successor adds it exactly once.
+     */
+    struct ended_lanes {
+        uint32_t lane_serial, lanes; /* the last one added; how many */
+        uint64_t allocated, freed, allocations;
+        uint64_t lock, disk, sleep; /* ticks */
+    } ended[2];
+    uint32_t ended_valid;
+    uint32_t number;
+    uint64_t reserved[7];
     char executable[256]; /* /proc/self/exe at start, cut, NUL-terminated */
 };
 _Static_assert(sizeof(struct process_slot) == 512, "process slot is 512 bytes");
@@ -193,6 +205,11 @@ struct arena {
     /* the collector's, so that its successor goes on where it stopped */
     uint64_t collector_pid __attribute__((aligned(64)));
     uint64_t collector_beat; /* ticks of its last round */
+    uint32_t processes_numbered; /* last number given to a process slot */
+    uint32_t accounted_valid;    /* as process_slot.ended_valid: which of */
+    struct accounted {
+        uint64_t lane_serial, events; /* drained or known lost, of lanes already freed */
+    } accounted[2];
 };
 
 /* A mapping with bounds that were computed from arena_bytes, never read from the pages again. */

@@ -20,6 +20,7 @@
 /* Two sides that each set a flag and then look at the other's: with these four in one total order one of them sees it. */
 #define load_total_order(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
 #define store_total_order(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
+#define fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
 #define compiler_barrier() __asm__ __volatile__("" ::: "memory")
 
 /* Adds in one instruction without a lock: only the owning thread writes; atomic against its own signal handlers. */
