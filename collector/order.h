@@ -57,11 +57,12 @@ struct fact {
     uint32_t in_call;              /* enum call */
     uint64_t call_since_ns;
     uint64_t connection;
-    bool is_stream;                /* DESCRIPTOR */
+    bool is_stream;                /* DESCRIPTOR: a stream or seqpacket socket that is no socketpair's end */
+    bool is_known;                 /* ADDRESS, DESCRIPTOR: false: gone before it could be looked at */
     uint8_t local_length, remote_length;
     uint8_t local[112], remote[112]; /* struct sockaddr */
-    struct totals total;
-    uint64_t cpu_ns;               /* /proc/PID/stat at the end, 0 unknown */
+    struct totals total;           /* PROCESS_TOTAL, PROCESS_END, THREAD_* */
+    uint64_t cpu_ns;               /* PROCESS_TOTAL, PROCESS_END: of all its threads, also unwatched ones; 0 unknown */
     char executable[256];
     uint64_t written, drained, late, lost[LOSS_COUNT];
 };
@@ -99,5 +100,74 @@ struct feedback {
     void (*ask_descriptor)(void *to, uint32_t process, int32_t descriptor, uint64_t connection); /* → FACT_DESCRIPTOR */
     void *to;
 };
+
+const char *fact_name(enum fact_kind);
+
+/*
+ * The live stream: merges all lanes of all arenas by time. A round looks at every lane once, then
+ * gives out what is older than the watermark: `watermark_ns` before the round began, or less where
+ * a thread stands between reserve and commit (for a second at most, and not when the pool runs
+ * full). What comes later than that is `late`.
+ */
+struct order;
+struct arena_view;
+struct drain;
+struct drain_lane;
+struct moment;
+
+/* Who knows processes: watch.c. */
+struct order_hooks {
+    /* its process's number, 0: unknown; before its first item */
+    uint32_t (*lane_begin)(void *to, struct drain_lane *);
+    /* after its last item, before its header is given back */
+    void (*lane_end)(void *to, struct drain_lane *);
+    void (*reaped)(void *to, const struct item *, int32_t pid, int32_t status);
+    void *to;
+};
+
+#define ORDER_ARENAS 64
+
+struct order *order_new(uint64_t watermark_ns, const struct order_hooks *);
+void order_free(struct order *);
+
+/* The first one is the main arena: its clock is the run's. A number below ORDER_ARENAS, or -errno.
+ * The view is copied. */
+int order_attach(struct order *, const struct arena_view *);
+/* An arena without lanes in use. The view is the caller's to unmap. */
+void order_detach(struct order *, int arena);
+struct drain *order_arena(struct order *, int arena); /* NULL: none */
+/* The arena that a connection id belongs to, *bare its id there. */
+struct drain *order_arena_of(struct order *, uint64_t connection, uint64_t *bare);
+
+/*
+ * Takes over: what the store had counted at its last commit. What the lanes' positions are ahead of
+ * that is `collector` loss. After all arenas are attached, before the first round.
+ */
+struct order_counts {
+    uint64_t written, drained, late, lost[LOSS_COUNT];
+};
+void order_resume(struct order *, const struct order_counts *committed);
+void order_counts(struct order *, struct order_counts *);
+
+/* Queues a fact: it leaves before the next event. Copied. `item` gives time, process, thread, lane. */
+void order_fact(struct order *, const struct item *, const struct fact *);
+/* The thread is proven dead: its lane is drained, told as ended, given back. */
+void order_lane_dead(struct order *, struct drain_lane *, uint64_t death_ns);
+/* Threads without events for 250 ms whose totals moved → FACT_THREAD_TOTAL, once until their next event. */
+void order_silent_threads(struct order *);
+
+void order_round(struct order *, const struct moment *now);
+/* The last round: everything up to now leaves, then what live threads are in, then a tick. */
+void order_finish(struct order *, const struct moment *now);
+struct source order_source(struct order *);
+
+uint64_t order_now(const struct order *); /* ns since the epoch of this round */
+uint64_t order_watermark(const struct order *);
+uint64_t order_rounds(const struct order *);
+bool order_is_drained(const struct order *); /* nothing is held back that a later round would give */
+uint64_t order_given(const struct order *);  /* events so far, by this collector */
+/* A moment's ticks → ns since the epoch, 0 stays 0; a length of time in ticks → ns. */
+uint64_t order_ticks_to_ns(const struct order *, const struct drain *, uint64_t ticks);
+uint64_t order_duration_to_ns(const struct order *, const struct drain *, uint64_t ticks);
 
 #endif
