@@ -50,7 +50,9 @@ struct shim_state shim;
 
 /* --- small things ----------------------------------------------------------------------------------------------- */
 
-/* A mutex that we lock notes our tid: no system call. 0 where libc does not (then ask the kernel). */
+static int32_t stale_tid; /* in a child of raw clone: what libc takes for its tid */
+
+/* A mutex that we lock notes our tid: no system call. Where libc does not, or knows it wrong, ask the kernel. */
 static int32_t thread_id(void)
 {
 #if defined(__GLIBC__)
@@ -58,7 +60,7 @@ static int32_t thread_id(void)
     pthread_mutex_lock(&mutex);
     int32_t tid = mutex.__data.__owner;
     pthread_mutex_unlock(&mutex);
-    if (tid > 0)
+    if (tid > 0 && tid != stale_tid)
         return tid;
 #endif
     return (int32_t)raw0(SYS_gettid);
@@ -335,9 +337,11 @@ static bool attach_child(void)
     if (!cas_acq_rel(shim.epoch, &none, EPOCH_CLAIMED))
         return false;
     int32_t parent = own.pid, tid = thread_id();
-    /* raw clone leaves the parent's tid in libc's memory */
-    bool copied = tid == parent || (self.lane && self.lane->tid == tid);
-    own.pid = copied ? (int32_t)raw0(SYS_getpid) : tid;
+    if (tid == parent || (self.lane && self.lane->tid == tid)) { /* raw clone left the parent's in libc's memory */
+        stale_tid = tid;
+        tid = (int32_t)raw0(SYS_getpid);
+    }
+    own.pid = tid;
     uint32_t serial = take_slot(parent, shim.serial, PROCESS_FORKED);
     if (!serial)
         return false; /* the claim stays: forward only */

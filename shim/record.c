@@ -10,9 +10,10 @@
  * No system call, no lock, no libc function but memcpy (and the vDSO clock). A signal handler may interrupt anywhere:
  *   - `busy` is up: its events are dropped as nested;
  *   - it leaves by siglongjmp: `busy` stays up. The next event knows it by the stack: our frame stands above the one
- *     that set it, so that frame is gone; or by time, a second later. The hole it reserved is published as EVENT_NONE.
- *   - on an alternative stack above the thread's own a live frame looks gone: then it is the interrupted event that
- *     is lost. It sees at its end that `busy` is no longer its own, and publishes nothing.
+ *     that set it, so that frame is gone; or by time, a second later. The hole it reserved is published with the next one, as EVENT_NONE.
+ *   - on an alternative stack above the thread's own a live frame looks gone, and its event a hole. That event goes on
+ *     in its place when the handler returns, sees that `busy` is no longer its own, and commits nothing: it is lost only
+ *     if the collector came by meanwhile.
  */
 #define _GNU_SOURCE
 #include "shim/record.h"
@@ -32,16 +33,10 @@ __thread struct thread_local_block self __attribute__((tls_model("initial-exec")
 
 /* --- busy ------------------------------------------------------------------------------------------------------- */
 
-/* The frame that raised `busy` is gone: publish what it reserved, so that the collector can step over it. */
-static __attribute__((noinline)) bool is_stale(struct lane *l, uint64_t busy, uint64_t here, uint64_t now)
+/* The frame that raised `busy` is gone. What it reserved lies below `write`, and becomes visible with the next commit. */
+static __attribute__((noinline)) bool is_stale(const struct lane *l, uint64_t busy, uint64_t here, uint64_t now)
 {
-    bool old = now && shim.stale_ticks && now - load_relaxed(&l->reserved_at) > shim.stale_ticks;
-    if (here < busy && !old)
-        return false;
-    uint32_t chunk = load_relaxed(&l->chunk), write = load_relaxed(&l->write);
-    if (chunk && chunk <= shim.view.chunks)
-        store_release(&shim.view.chunk[chunk - 1].committed, write);
-    return true;
+    return here >= busy || (now && shim.stale_ticks && now - load_relaxed(&l->reserved_at) > shim.stale_ticks);
 }
 
 /* The collector asked for our idle chunk: it took it (2), or we are faster (1). */
