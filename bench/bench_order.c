@@ -40,7 +40,7 @@ static uint64_t fill(int lanes, uint64_t *tick, uint32_t bytes)
 static uint64_t drain_all(struct order *o, uint64_t ticks, uint64_t *sum)
 {
     struct source s = order_source(o);
-    struct moment now = {ticks, ticks};
+    struct instant now = {ticks, ticks};
     struct item item;
     uint64_t n = 0;
     order_round(o, &now);

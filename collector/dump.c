@@ -91,7 +91,7 @@ static void print_event(const struct item *item, FILE *out)
 static void print_fact(const struct item *item, FILE *out)
 {
     const struct fact *f = item->fact;
-    fprintf(out, "fact-%d pid=%d parent=%d tid=%d", (int)f->kind, f->pid, f->parent, f->tid);
+    fprintf(out, "fact-%s pid=%d parent=%d tid=%d", fact_name(f->kind), f->pid, f->parent, f->tid);
     if (f->kind == FACT_PROCESS)
         fprintf(out, " executable=%s", f->executable);
     if (f->kind == FACT_PROCESS_END || f->kind == FACT_REAPED || f->kind == FACT_COMMAND_END)

@@ -371,7 +371,7 @@ static void count_no_lane(struct order *o)
     o->counts.lost[LOSS_NO_LANE] = n;
 }
 
-static void look_around(struct order *o, const struct moment *now, uint64_t mark)
+static void look_around(struct order *o, const struct instant *now, uint64_t mark)
 {
     for (int i = 0; i < ORDER_ARENAS; i++)
         if (o->arena[i])
@@ -389,7 +389,7 @@ static void look_around(struct order *o, const struct moment *now, uint64_t mark
     o->ticked = false;
 }
 
-void order_round(struct order *o, const struct moment *now)
+void order_round(struct order *o, const struct instant *now)
 {
     timeline_adjust(&o->line, now);
     uint64_t t = timeline_from_monotonic(&o->line, now->monotonic_ns);
@@ -398,7 +398,7 @@ void order_round(struct order *o, const struct moment *now)
     look_around(o, now, o->now > o->lag ? o->now - o->lag : 0);
 }
 
-void order_finish(struct order *o, const struct moment *now)
+void order_finish(struct order *o, const struct instant *now)
 {
     uint64_t t = timeline_from_monotonic(&o->line, now->monotonic_ns);
     if (t > o->now)

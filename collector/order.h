@@ -113,7 +113,7 @@ struct order;
 struct arena_view;
 struct drain;
 struct drain_lane;
-struct moment;
+struct instant;
 
 /* Who knows processes: watch.c. */
 struct order_hooks {
@@ -156,9 +156,9 @@ void order_lane_dead(struct order *, struct drain_lane *, uint64_t death_ns);
 /* Threads without events for 250 ms whose totals moved → FACT_THREAD_TOTAL, once until their next event. */
 void order_silent_threads(struct order *);
 
-void order_round(struct order *, const struct moment *now);
+void order_round(struct order *, const struct instant *now);
 /* The last round: everything up to now leaves, then what live threads are in, then a tick. */
-void order_finish(struct order *, const struct moment *now);
+void order_finish(struct order *, const struct instant *now);
 struct source order_source(struct order *);
 
 uint64_t order_now(const struct order *); /* ns since the epoch of this round */

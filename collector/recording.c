@@ -128,6 +128,7 @@ int recording_write(struct recording_writer *w, const struct item *item)
                                .lane = item->lane,
                                .thread = item->thread,
                                .process = item->process,
+                               .tid = item->tid,
                                .data_len = (uint32_t)data_len,
                                .time_ns = item->time_ns,
                                .entry_ns = item->entry_ns,
@@ -285,6 +286,7 @@ static int take_record(struct recording_reader *r, struct item *out)
     out->lane = i.lane;
     out->thread = i.thread;
     out->process = i.process;
+    out->tid = i.tid;
     out->time_ns = i.time_ns;
     out->entry_ns = i.entry_ns;
     out->ready_ns = i.ready_ns;

@@ -43,6 +43,8 @@ struct recording_item {
     uint8_t kind, late;
     uint16_t loss;
     uint32_t lane, thread, process, data_len;
+    int32_t tid;
+    uint32_t pad;
     uint64_t time_ns, entry_ns, ready_ns, missing;
     struct totals total;
 };

@@ -27,17 +27,17 @@ void timeline_init(struct timeline *t, const struct arena *a)
         t->bend_ns = 0;
         return;
     }
-    t->base = t->bent = (struct moment){a->anchor_ticks, a->anchor_monotonic_ns};
+    t->base = t->bent = (struct instant){a->anchor_ticks, a->anchor_monotonic_ns};
 }
 
 /* The slope that a long baseline shows. */
-static uint64_t measured(const struct timeline *t, const struct moment *now)
+static uint64_t measured(const struct timeline *t, const struct instant *now)
 {
     uint64_t ticks = now->tsc - t->base.tsc, ns = now->monotonic_ns - t->base.monotonic_ns;
     return (uint64_t)(((unsigned __int128)ns << 32) / ticks);
 }
 
-void timeline_adjust(struct timeline *t, const struct moment *now)
+void timeline_adjust(struct timeline *t, const struct instant *now)
 {
     if (!t->base.tsc || now->tsc <= t->bent.tsc || now->monotonic_ns <= t->bent.monotonic_ns)
         return;

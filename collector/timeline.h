@@ -17,7 +17,7 @@
 
 struct arena;
 
-struct moment {
+struct instant {
     uint64_t tsc, monotonic_ns;
 };
 
@@ -26,12 +26,12 @@ struct timeline {
     uint64_t bend_ns;         /* CLOCK_MONOTONIC at the bend */
     uint64_t before, after;   /* ns per tick << 32 */
     uint64_t epoch;           /* added to CLOCK_MONOTONIC, modulo 2^64: ns since the epoch */
-    struct moment base, bent; /* the first moment known, the moment of the last bend */
+    struct instant base, bent; /* the first moment known, the moment of the last bend */
 };
 
 void timeline_init(struct timeline *, const struct arena *main);
 /* Bends the line when it is time to. */
-void timeline_adjust(struct timeline *, const struct moment *now);
+void timeline_adjust(struct timeline *, const struct instant *now);
 
 static inline uint64_t timeline_scale(uint64_t ticks, uint64_t slope)
 {

@@ -103,7 +103,7 @@ static inline size_t stream_take(struct stream *s)
 static inline size_t stream_round(struct stream *s, uint64_t later_ns)
 {
     s->now += later_ns;
-    struct moment m = {s->now, s->now};
+    struct instant m = {s->now, s->now};
     order_round(s->o, &m);
     return stream_take(s);
 }

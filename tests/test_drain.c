@@ -799,7 +799,7 @@ static void test_live_writers_are_drained_exactly(void **state)
     struct source from = order_source(s.o);
     for (int round = 0; round < 3000; round++) {
         s.now += 400 * MS;
-        struct moment m = {s.now, s.now};
+        struct instant m = {s.now, s.now};
         order_round(s.o, &m);
         drain_recall(order_arena(s.o, 0), s.now, no_fence, &fences);
         if (round == 2900)
@@ -878,7 +878,7 @@ static void test_scribbling_writer(void **state)
             memcpy((char *)s.v.arena + at, &value, 8);
         }
         s.now += 30 * MS;
-        struct moment m = {s.now, s.now};
+        struct instant m = {s.now, s.now};
         order_round(s.o, &m);
         struct item item;
         uint64_t items = 0;
@@ -897,7 +897,7 @@ static void test_scribbling_writer(void **state)
     }
     for (int i = 0; i < 3; i++) {
         s.now += 30 * MS;
-        struct moment m = {s.now, s.now};
+        struct instant m = {s.now, s.now};
         order_round(s.o, &m);
         struct item item;
         while (from.next(from.self, &item) == 1)

@@ -41,6 +41,7 @@ static void make(unsigned n, struct item *item, struct event *event, struct fact
     item->kind = n % 10 == 3 ? ITEM_FACT : n % 10 == 5 ? ITEM_GAP : n % 10 == 7 ? ITEM_TICK : ITEM_EVENT;
     item->lane = n % 17;
     item->thread = n;
+    item->tid = (int32_t)n + 7;
     item->process = n % 5 + 1;
     item->time_ns = 1000000 + n;
     item->late = n % 11 == 0;
@@ -101,6 +102,7 @@ static unsigned read_items(int *end, char *fault, size_t fault_bytes)
         assert_int_equal(got.kind, want.kind);
         assert_int_equal(got.lane, want.lane);
         assert_int_equal(got.thread, want.thread);
+        assert_int_equal(got.tid, want.tid);
         assert_int_equal(got.time_ns, want.time_ns);
         assert_int_equal(got.late, want.late);
         assert_int_equal(got.missing, want.missing);
