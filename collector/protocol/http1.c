@@ -444,6 +444,19 @@ static void http1_reset(void *state, enum side side)
     ((struct http1 *)state)->side = (uint8_t)side;
 }
 
+static bool flow_is_idle(const struct http1_flow *f)
+{
+    return f->phase == HTTP1_START && !f->open && !f->wire && !f->shaky && !f->inferred;
+}
+
+static bool http1_idle(const void *state)
+{
+    const struct http1 *s = state;
+    return flow_is_idle(&s->flow[REQUESTS]) && flow_is_idle(&s->flow[RESPONSES]) &&
+           s->asked == s->answered && !s->requests_lost && !s->answers_lost && !s->broken &&
+           !s->upgraded;
+}
+
 const struct protocol protocol_http1 = {.name = "http",
                                         .state_bytes = sizeof(struct http1),
                                         .detect = http1_detect,
@@ -451,4 +464,5 @@ const struct protocol protocol_http1 = {.name = "http",
                                         .feed = http1_feed,
                                         .skip = http1_skip,
                                         .end = http1_end,
-                                        .blind = http1_blind};
+                                        .blind = http1_blind,
+                                        .idle = http1_idle};

@@ -153,6 +153,11 @@ struct protocol {
      * 0 if it needs all; UINT64_MAX: none any more (upgraded, broken). Sets the capture plan.
      */
     uint64_t (*blind)(const void *state, enum way);
+    /*
+     * Nothing is in progress, and reset() would make a state that reads on just as well: idle
+     * connections then give theirs back. NULL: only a state that equals a fresh one byte by byte.
+     */
+    bool (*idle)(const void *state);
 };
 
 #define PROTOCOL_STATE_MAX 1024
