@@ -188,6 +188,7 @@ static struct connection *make(struct connections *cs, const struct item *item, 
     memset(c, 0, sizeof *c);
     c->id = item->event->connection;
     c->origin = (uint8_t)origin;
+    c->descriptor = item->event->descriptor;
     c->opened_ns = c->touched_ns = item->time_ns;
     c->offset_image[IN] = c->offset_image[OUT] = item->process;
     index_add(cs, c->id, slot);

@@ -74,6 +74,7 @@ struct connection {
     uint32_t hold;     /* held bytes, 0 none */
     uint32_t next_over; /* slot of the next one that is over */
     uint32_t unread_row;
+    int32_t descriptor; /* as first seen */
     uint32_t listener; /* its number, 0 unknown */
     struct holder holder[2];
     struct address peer, local;

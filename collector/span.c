@@ -190,12 +190,13 @@ void span_unclaim(struct spans *s, struct exchange *e)
 /* --- bytes of messages ------------------------------------------------------------------------------------------------ */
 
 /* A parser cannot give a message more bytes than passed since the message before it. */
-static uint64_t take_bytes(struct dialogue *d, enum way way, uint64_t position, uint64_t wire)
+static uint64_t take_bytes(struct dialogue *d, enum way way, uint64_t position, uint64_t wire, uint64_t time_ns)
 {
     uint64_t most = position > d->message[way] ? position - d->message[way] : 0;
     if (wire > most)
         wire = most;
     d->message[way] += wire;
+    d->begin_ns[way] = time_ns;
     return wire;
 }
 
@@ -490,7 +491,7 @@ static void on_response_part(struct spans *s, struct dialogue *d, const struct m
     if (m->part == INTERIM)
         e->span.bytes[way] += wire;
     else if (m->part == RESPONSE_BEGIN)
-        response_begin(e, way, at, time_ns);
+        response_begin(e, way, at, m->at || !d->begin_ns[way] ? time_ns : d->begin_ns[way]);
     else if (m->part == RESPONSE_HEAD)
         response_head(e, m);
     else
@@ -524,7 +525,7 @@ uint32_t span_message(struct spans *s, struct dialogue *d, const struct message 
     uint64_t at = way == fed ? position + m->at : d->fed[way];
     uint64_t time_ns = m->past ? d->last_ns[way] : now->time_ns, wire = 0;
     if (m->part == REQUEST_END || m->part == RESPONSE_END || m->part == INTERIM || m->part == PUSH || m->part == STRAY)
-        wire = take_bytes(d, way, at, m->wire_bytes);
+        wire = take_bytes(d, way, at, m->wire_bytes, now->time_ns);
     if (m->part <= REQUEST_END)
         on_request_part(s, d, m, way, wire, time_ns);
     else if (m->part <= RESPONSE_END)

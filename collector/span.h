@@ -137,6 +137,7 @@ struct dialogue {
     uint64_t fed[2];       /* enum way: position up to which the parser knows */
     uint64_t message[2];   /* position up to which bytes belong to messages that have ended */
     uint64_t last_ns[2];   /* when bytes last moved */
+    uint64_t begin_ns[2];  /* when the first byte behind `message` moved */
     uint64_t parent;       /* server span that had this connection opened, 0 unknown */
     uint32_t parent_exchange;
     uint8_t side;

@@ -108,6 +108,8 @@ static bool is_idle(struct connections *cs, uint32_t block, uint64_t before_ns)
     if (c->parser != block || c->touched_ns >= before_ns || c->dialogue.pending || c->dialogue.given_up)
         return false;
     const struct protocol *p = c->dialogue.protocol;
+    if (p->idle)
+        return p->idle(state_of(cs, c));
     memset(fresh, 0, p->state_bytes);
     p->reset(fresh, (enum side)c->dialogue.side);
     return !memcmp(fresh, state_of(cs, c), p->state_bytes);
@@ -301,6 +303,8 @@ static void parse(struct connections *cs, struct connection *c, enum way way, co
     struct feeding f = {.cs = cs, .c = c, .moment = m, .way = way};
     if (!can_parse(cs, c, way))
         return;
+    if (c->dialogue.fed[way] == c->dialogue.message[way])
+        c->dialogue.begin_ns[way] = m->time_ns;
     enum verdict v = c->dialogue.protocol->feed(state_of(cs, c), way, data, len, on_message, &f);
     c->dialogue.fed[way] += len;
     if (v >= BROKEN || c->dialogue.upgraded)
@@ -313,6 +317,8 @@ static void parse_unseen(struct connections *cs, struct connection *c, enum way 
     struct feeding f = {.cs = cs, .c = c, .moment = m, .way = way};
     if (!can_parse(cs, c, way))
         return;
+    if (c->dialogue.fed[way] == c->dialogue.message[way])
+        c->dialogue.begin_ns[way] = m->time_ns;
     enum verdict v = c->dialogue.protocol->skip(state_of(cs, c), way, bytes, on_message, &f);
     c->dialogue.fed[way] += bytes;
     if (v >= BROKEN || c->dialogue.upgraded)
@@ -326,10 +332,21 @@ struct prefix {
     size_t len[2];
 };
 
-static bool is_tls(const struct prefix *p, enum way way)
+/* A ClientHello: handshake record, version 3.x, length, client_hello. */
+static enum verdict is_tls_way(const uint8_t *at, size_t len)
 {
-    const uint8_t *at = p->at[way];
-    return p->len[way] >= 6 && at[0] == 22 && at[1] == 3 && at[2] <= 4 && at[5] == 1;
+    if (!len)
+        return MORE;
+    if (at[0] != 22 || (len > 1 && at[1] != 3) || (len > 2 && at[2] > 4) || (len > 5 && at[5] != 1))
+        return NOT_MINE;
+    return len > 5 ? OK : MORE;
+}
+
+/* The client speaks first. */
+static enum verdict is_tls(const struct prefix *p)
+{
+    enum way way = p->len[IN] ? IN : OUT;
+    return p->len[IN] && p->len[OUT] ? NOT_MINE : is_tls_way(p->at[way], p->len[way]);
 }
 
 static enum verdict ask(const struct protocol *p, enum side side, const struct prefix *x, uint16_t port)
@@ -356,7 +373,7 @@ static uint16_t server_port(const struct connection *c)
 /* Accepted sockets are servers, connected ones clients; of others the bytes tell. OK sets protocol and side. */
 static enum verdict choose(struct connections *cs, struct connection *c, const struct prefix *x)
 {
-    enum verdict all = NOT_MINE;
+    enum verdict all = is_tls(x) == MORE ? MORE : NOT_MINE;
     for (const struct protocol *const *p = cs->protocols; *p; p++)
         for (int side = SIDE_SERVER; side <= SIDE_CLIENT; side++) {
             if (side == (c->origin == ORIGIN_ACCEPTED ? SIDE_CLIENT : SIDE_SERVER) &&
@@ -416,8 +433,7 @@ static void decide(struct connections *cs, struct connection *c, enum way way, c
         else
             parse(cs, c, way, m, data, len);
     } else if (v != MORE || x.len[way] >= PREFIX || (!held && !hold_piece(cs, c, &p))) {
-        bool tls = is_tls(&x, IN) || is_tls(&x, OUT);
-        stop_reading(cs, c, tls ? UNREAD_TLS : UNREAD_UNKNOWN);
+        stop_reading(cs, c, is_tls(&x) == OK ? UNREAD_TLS : UNREAD_UNKNOWN);
     }
 }
 
@@ -429,7 +445,7 @@ static void join(struct connections *cs, struct connection *c, enum way way, con
     struct prefix x = {{data, data}, {way == IN ? len : 0, way == OUT ? len : 0}};
     struct dialogue *d = &c->dialogue;
     if (choose(cs, c, &x) != OK) {
-        if (is_tls(&x, way))
+        if (is_tls(&x) == OK)
             stop_reading(cs, c, UNREAD_TLS);
         else
             unread_flag(cs, c, UNREAD_LATE_ATTACH);

@@ -174,7 +174,7 @@ static inline struct wire *wire_of(uint64_t id)
         if (scene.wire[i].id == id)
             return &scene.wire[i];
     assert_true(scene.wires < SCENE_CONNECTIONS);
-    scene.wire[scene.wires].id = id;
+    scene.wire[scene.wires] = (struct wire){.id = id};
     return &scene.wire[scene.wires++];
 }
 
