@@ -24,6 +24,7 @@
 #define LABEL 10      /* width of the first word of a section */
 #define NAME_MIN 24   /* of an endpoint's name in a table */
 #define SHOWN 20      /* endpoints, unless asked otherwise */
+#define UNREAD_SHOWN 8
 #define LIST_SHOWN 5  /* errors, requests in flight, crashes */
 
 struct cell {
@@ -484,7 +485,7 @@ static void add_heap(struct text *t, const struct report *r)
     else if (r->processes)
         add(t, ", heap %s", sum_cell(all).s);
     if (known && r->requests && all && !r->cut)
-        add(t, " (%s of it theirs)", percent_cell(charged < all ? charged : all, all).s);
+        add(t, " (%s)", percent_cell(charged < all ? charged : all, all).s);
 }
 
 static void put_flow(struct page *p)
@@ -610,9 +611,9 @@ static const struct column each_columns[] = {
 };
 
 #define COLUMNS_MAX 10
+#define BASE_RANKS 7 /* what 80 columns hold */
 
 struct table {
-    const char *title;
     const struct column *columns;
     bool shown[COLUMNS_MAX];
     int name_width;
@@ -629,24 +630,76 @@ static int shown_endpoints(const struct report *r)
     return r->endpoints < most + (r->top > 0 ? 0 : 1) ? r->endpoints : most; /* "+ 1 more" would take its line */
 }
 
-/* Columns by rank while the name keeps its least width; what is left over goes to the name, as far as it needs it. */
-static void fit(struct table *t, const struct page *p)
+/* A name as put_name shows it. */
+static void shorten(char *to, size_t room, const char *text, int width)
 {
-    int used = 0, longest = NAME_MIN;
-    char name[512];
-    for (int rank = 1; rank < COLUMNS_MAX; rank++)
-        for (int c = 0; t->columns[c].title; c++)
-            if (t->columns[c].rank == rank && used + t->columns[c].width + NAME_MIN <= p->columns &&
-                (!t->columns[c].wanted || t->columns[c].wanted(p->r))) {
-                t->shown[c] = true;
-                used += t->columns[c].width;
+    FILE *f = fmemopen(to, room, "w");
+    if (!f)
+        return;
+    put_name(f, text, width);
+    fclose(f);
+}
+
+/* The least width at which no two names of a group look alike, within reason. */
+static int telling_width(const struct page *p, int shown)
+{
+    int most = p->columns / 2;
+    char a[512], b[512], text[512];
+    for (int width = NAME_MIN; width < most; width += 4) {
+        bool alike = false;
+        for (int i = 0; i < shown && i < 64 && !alike; i++) {
+            clean(text, sizeof text, p->r->endpoint[i].name, p->style->utf8);
+            if (width_of(text) <= width)
+                continue;
+            shorten(a, sizeof a, text, width);
+            for (int k = 0; k < shown && k < 64 && !alike; k++) {
+                if (k == i || !same_group(&p->r->endpoint[i], &p->r->endpoint[k]))
+                    continue;
+                clean(text, sizeof text, p->r->endpoint[k].name, p->style->utf8);
+                shorten(b, sizeof b, text, width);
+                alike = strcmp(a, b) == 0;
             }
-    for (int i = 0; i < shown_endpoints(p->r); i++) {
-        clean(name, sizeof name, p->r->endpoint[i].name, p->style->utf8);
-        if (width_of(name) > longest)
-            longest = width_of(name);
+        }
+        if (!alike)
+            return width;
     }
+    return NAME_MIN; /* nothing helps */
+}
+
+static int longest_name(const struct page *p, int shown)
+{
+    int longest = NAME_MIN;
+    char name[512];
+    for (int i = 0; i < shown; i++) {
+        clean(name, sizeof name, p->r->endpoint[i].name, p->style->utf8);
+        longest = width_of(name) > longest ? width_of(name) : longest;
+    }
+    return longest;
+}
+
+/* Gives columns of these ranks their place, in order, until one does not fit. True: all did. */
+static bool add_columns(struct table *t, const struct page *p, int first, int last, int *used, int name_width)
+{
+    for (int rank = first; rank <= last; rank++)
+        for (int c = 0; t->columns[c].title; c++) {
+            if (t->columns[c].rank != rank || (t->columns[c].wanted && !t->columns[c].wanted(p->r)))
+                continue;
+            if (*used + t->columns[c].width + name_width > p->columns)
+                return false;
+            t->shown[c] = true;
+            *used += t->columns[c].width;
+        }
+    return true;
+}
+
+/* First the columns that everybody wants, then names in full, then the columns for wide terminals. */
+static void fit(struct table *t, const struct page *p, int least)
+{
+    int used = 0, longest = longest_name(p, shown_endpoints(p->r));
+    bool all = add_columns(t, p, 1, BASE_RANKS, &used, least);
     t->name_width = longest < p->columns - used ? longest : p->columns - used;
+    if (all)
+        add_columns(t, p, BASE_RANKS + 1, COLUMNS_MAX, &used, t->name_width);
 }
 
 static void put_table_head(struct page *p, const struct table *t, const struct report_endpoint *group)
@@ -654,8 +707,11 @@ static void put_table_head(struct page *p, const struct table *t, const struct r
     char text[256], service[96], protocol[32];
     clean(service, sizeof service, group->service, p->style->utf8);
     clean(protocol, sizeof protocol, group->protocol, p->style->utf8);
-    snprintf(text, sizeof text, "%s  %s %s%s", t->title, service, protocol,
-             group->side == SIDE_CLIENT ? ", outbound" : "");
+    bool calls = group->side == SIDE_CLIENT;
+    if (t->columns == time_columns)
+        snprintf(text, sizeof text, "TIME  %s%s %s", service, calls ? " ->" : "", protocol);
+    else
+        snprintf(text, sizeof text, "EACH %s", calls ? "CALL" : "REQUEST");
     paint(p, BOLD);
     put_name(p->f, text, t->name_width);
     for (int c = 0; t->columns[c].title; c++)
@@ -711,17 +767,21 @@ static void put_rest(struct page *p, int shown)
 
 static void put_endpoints(struct page *p)
 {
-    struct table times = {.title = "TIME", .columns = time_columns};
-    struct table each_request = {.title = "EACH REQUEST", .columns = each_columns};
-    int shown = shown_endpoints(p->r);
-    fit(&times, p);
-    fit(&each_request, p);
+    struct table times = {.columns = time_columns}, each_request = {.columns = each_columns};
+    int shown = shown_endpoints(p->r), least = telling_width(p, shown), groups = 0;
+    fit(&times, p, least);
+    fit(&each_request, p, least);
+    if (times.name_width > each_request.name_width) /* a name looks the same in both */
+        times.name_width = each_request.name_width;
+    each_request.name_width = times.name_width;
     for (int i = 0; i < shown; i++) {
         bool first = true;
         for (int k = 0; k < i && first; k++)
             first = !same_group(&p->r->endpoint[k], &p->r->endpoint[i]);
         if (!first)
             continue;
+        if (groups++)
+            fputc('\n', p->f);
         put_group(p, &times, i, shown);
         put_group(p, &each_request, i, shown);
     }
@@ -743,34 +803,62 @@ static uint64_t exact_count(const struct report *r, const struct report_error *e
     return error->count;
 }
 
+static void put_sampled_error(struct page *p, const struct report_error *e, uint64_t count, bool first)
+{
+    char name[128], text[40];
+    struct text t = {.used = 0};
+    clean(name, sizeof name, e->endpoint, p->style->utf8);
+    add(&t, "%s", name);
+    if (e->status)
+        add(&t, " %u", (unsigned)e->status);
+    if (e->text && *e->text) {
+        clean(text, sizeof text, e->text, p->style->utf8);
+        add(&t, " %s", text);
+    }
+    add(&t, " x %s", grouped(count).s);
+    if (e->first_ns / 1000000000 == e->last_ns / 1000000000)
+        add(&t, ", at %s", clock_cell(e->first_ns, false).s);
+    else
+        add(&t, ", first %s, last %s", clock_cell(e->first_ns, false).s, clock_cell(e->last_ns, false).s);
+    say(p, first ? "ERRORS" : "", "%s", t.s);
+}
+
+static bool was_sampled(const struct report *r, const struct report_endpoint *e)
+{
+    for (int i = 0; i < r->errors; i++)
+        if (strcmp(e->name, r->error[i].endpoint) == 0 && strcmp(e->service, r->error[i].service) == 0)
+            return true;
+    return false;
+}
+
+/* When and with which answer is known where samples were kept; of the others, how many. */
 static void put_errors(struct page *p)
 {
     const struct report *r = p->r;
+    int shown = 0;
     uint64_t told = 0;
-    bool utf8 = p->style->utf8;
-    for (int i = 0; i < r->errors && i < LIST_SHOWN; i++) {
-        const struct report_error *e = &r->error[i];
-        char name[128], text[40];
-        uint64_t count = exact_count(r, e);
-        struct text t = {.used = 0};
-        clean(name, sizeof name, e->endpoint, utf8);
-        add(&t, "%s", name);
-        if (e->status)
-            add(&t, " %u", (unsigned)e->status);
-        if (e->text && *e->text) {
-            clean(text, sizeof text, e->text, utf8);
-            add(&t, " %s", text);
-        }
-        add(&t, " x %s", grouped(count).s);
-        if (e->first_ns / 1000000000 == e->last_ns / 1000000000)
-            add(&t, ", at %s", clock_cell(e->first_ns, false).s);
-        else
-            add(&t, ", first %s, last %s", clock_cell(e->first_ns, false).s, clock_cell(e->last_ns, false).s);
-        say(p, i ? "" : "ERRORS", "%s", t.s);
+    char name[128];
+    for (int i = 0; i < r->errors && shown < LIST_SHOWN; i++) {
+        uint64_t count = exact_count(r, &r->error[i]);
+        put_sampled_error(p, &r->error[i], count, shown++ == 0);
         told += count;
     }
+    for (int i = 0; i < r->endpoints && shown < LIST_SHOWN; i++) {
+        const struct report_endpoint *e = &r->endpoint[i];
+        if (e->errors == 0 || was_sampled(r, e))
+            continue;
+        clean(name, sizeof name, e->name, p->style->utf8);
+        struct text t = {.used = 0};
+        for (int k = 0; k < e->statuses; k++)
+            if (e->status[k].status >= (e->side == SIDE_CLIENT ? 400 : 500))
+                add(&t, "%s %u x %s", t.used ? "," : "", (unsigned)e->status[k].status, grouped(e->status[k].count).s);
+        if (t.used == 0)
+            add(&t, " x %s", grouped(e->errors).s);
+        say(p, shown++ ? "" : "ERRORS", "%s%s", name, t.s);
+        told += e->errors;
+    }
     if (told < r->failed)
-        say(p, told ? "" : "ERRORS", told ? "and %s more" : "%s", grouped(r->failed - told).s);
+        say(p, "", "and %s more", grouped(r->failed - told).s);
 }
 
 static void put_crashes(struct page *p)
@@ -792,18 +880,40 @@ static void put_crashes(struct page *p)
     }
 }
 
+static struct cell thread_cell(const struct report_in_flight *f)
+{
+    struct cell c;
+    if (f->tid == f->pid)
+        snprintf(c.s, sizeof c.s, "pid %d", f->pid);
+    else
+        snprintf(c.s, sizeof c.s, "pid %d/%d", f->pid, f->tid);
+    return c;
+}
+
 static void put_in_flight(struct page *p)
 {
     const struct report *r = p->r;
-    for (int i = 0; i < r->in_flights && i < LIST_SHOWN; i++) {
-        const struct report_in_flight *f = &r->in_flight[i];
-        char name[128];
-        clean(name, sizeof name, f->endpoint, p->style->utf8);
-        say(p, i ? "" : "IN FLIGHT", "%s for %s, pid %d thread %d%s%s", name, time_cell(f->age_ns, p->style->utf8).s,
-            f->pid, f->tid, f->call ? ", in " : "", f->call ? f->call : "");
+    int shown = r->in_flights < LIST_SHOWN ? r->in_flights : LIST_SHOWN, names = 0, threads = 0;
+    char name[256], call[24];
+    for (int i = 0; i < shown; i++) {
+        clean(name, sizeof name, r->in_flight[i].endpoint, p->style->utf8);
+        names = width_of(name) > names ? width_of(name) : names;
+        int width = width_of(thread_cell(&r->in_flight[i]).s);
+        threads = width > threads ? width : threads;
     }
-    if (r->in_flights > LIST_SHOWN)
-        say(p, "", "and %d more: sonde report --json | jq .in_flight", r->in_flights - LIST_SHOWN);
+    int room = p->columns - LABEL - 8 - 2 - 14 - threads;
+    names = names < room ? names : room > 12 ? room : 12;
+    for (int i = 0; i < shown; i++) {
+        const struct report_in_flight *f = &r->in_flight[i];
+        clean(name, sizeof name, f->endpoint, p->style->utf8);
+        snprintf(call, sizeof call, f->call ? "in %.16s" : "%s", f->call ? f->call : "");
+        label(p, i ? "" : "IN FLIGHT");
+        put_name(p->f, name, names);
+        put_right(p->f, time_cell(f->age_ns, p->style->utf8).s, 8);
+        fprintf(p->f, "  %-13s %s\n", call, thread_cell(f).s);
+    }
+    if (r->in_flights > shown)
+        say(p, "", "and %d more: sonde report --json | jq .in_flight", r->in_flights - shown);
 }
 
 /* --- what is missing --- */
@@ -811,14 +921,18 @@ static void put_in_flight(struct page *p)
 static void put_unread(struct page *p)
 {
     const struct report *r = p->r;
-    for (int i = 0; i < r->unreads; i++) {
+    const char *known = r->unreads > 1 ? "" : ": times and bytes only";
+    for (int i = 0; i < r->unreads && i < UNREAD_SHOWN; i++) {
         const struct report_unread *u = &r->unread[i];
         char address[128];
         clean(address, sizeof address, u->address, p->style->utf8);
-        say(p, i ? "" : "NOT READ", "%s %s, %s connection%s, in %s, out %s: %s", address, reason_text(u->reason),
-            count_cell(u->connections).s, plural(u->connections), sum_cell(u->bytes_in).s, sum_cell(u->bytes_out).s,
-            u->reason && strcmp(u->reason, "capture") == 0 ? "capture.data is off" : "times and bytes only");
+        say(p, i ? "" : "NOT READ", "%s %s, %s connection%s, %s%s", address, reason_text(u->reason),
+            count_cell(u->connections).s, plural(u->connections), sum_cell(u->bytes_in + u->bytes_out).s, known);
     }
+    if (r->unreads > UNREAD_SHOWN)
+        say(p, "", "and %d more", r->unreads - UNREAD_SHOWN);
+    if (r->unreads > 1)
+        say(p, "", "of all these only times and bytes are known");
 }
 
 static void put_lost(struct page *p)
@@ -839,7 +953,8 @@ static void put_lost(struct page *p)
             continue;
         add(&t, "%s %s: %s", grouped(r->events.lost[i]).s, loss_names[i], remedy[i]);
         if (i == LOSS_FULL) {
-            add(&t, ", first at %s; ", clock_cell(r->events.first_lost_ns, false).s);
+            add(&t, " between %s and %s; ", clock_cell(r->events.first_lost_ns, false).s,
+                clock_cell(r->events.last_lost_ns, false).s);
             if (r->arena_bytes)
                 add(&t, "raise arena.bytes (%" PRIu64 " MiB)", r->arena_bytes >> 20);
             else
@@ -941,11 +1056,11 @@ static void put_store(struct page *p)
     const struct report *r = p->r;
     struct stat st;
     uint64_t by_size = 0;
-    for (int i = 0; i < r->sheds; i++) {
+    for (int i = 0, told = 0; i < r->sheds; i++) {
         if (strcmp(r->shed[i].reason, "size") == 0)
             by_size = r->shed[i].count;
         else
-            say(p, i ? "" : "SAMPLES", "%s sampled request%s not kept: %s; the totals above count them",
+            say(p, told++ ? "" : "SAMPLES", "%s sampled request%s not kept: %s; the totals above count them",
                 grouped(r->shed[i].count).s, plural(r->shed[i].count), r->shed[i].reason);
     }
     if (r->lives > 1)
@@ -961,15 +1076,19 @@ static void put_store(struct page *p)
         add(&t, " %s", sum_cell((uint64_t)st.st_size).s);
     if (by_size)
         add(&t, ", %s older samples let go (store.bytes)", count_cell(by_size).s);
-    add(&t, "    NEXT  sonde report ");
+    struct text next = {.used = 0};
+    add(&next, "sonde report ");
     if (strcmp(p->style->store, "./sonde.db") != 0 && strcmp(p->style->store, "sonde.db") != 0)
-        add(&t, "%s ", path);
-    add(&t, r->requests ? "--slowest 5 | --json" : "--json");
+        add(&next, "%s ", path);
+    add(&next, r->requests ? "--slowest 5 | --json" : "--json");
     label(p, "STORE");
-    if (LABEL + width_of(t.s) <= p->columns)
-        fprintf(p->f, "%s\n", t.s);
-    else
-        wrap(p, t.s);
+    if (LABEL + width_of(t.s) + 10 + width_of(next.s) <= p->columns) {
+        fprintf(p->f, "%s    NEXT  %s\n", t.s, next.s);
+        return;
+    }
+    wrap(p, t.s);
+    label(p, "NEXT");
+    wrap(p, next.s);
 }
 
 static struct page page_for(const struct report *r, const struct report_style *style, FILE *f)
@@ -1068,7 +1187,7 @@ void report_slowest_text(const struct report *r, const struct report_style *styl
         fputc(' ', f);
         put_bar(f, s, unit);
     }
-    fprintf(f, "    q ready, not read  r receive  w work  d downstream  s send   1 letter = %s\n",
+    fprintf(f, "  q ready, not read  r receive  w work  d downstream  s send   1 letter = %s\n",
             time_cell((uint64_t)unit, style->utf8).s);
     fflush(f);
 }

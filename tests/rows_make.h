@@ -144,7 +144,7 @@ static inline const struct row *make_span(const struct row_span *s, const char *
 {
     struct row_span *r = make_begin(ROW_SPAN, sizeof *r);
     *r = *s;
-    r->verb_len = (uint8_t)strnlen(verb, sizeof r->verb);
+    r->verb_len = (uint8_t)(strlen(verb) < sizeof r->verb ? strlen(verb) : sizeof r->verb);
     memcpy(r->verb, verb, r->verb_len);
     r->target_len = make_tail(target, strlen(target));
     r->error_len = make_tail(error, strlen(error));
