@@ -21,12 +21,14 @@
 static const char usage[] =
     "usage: sonde report [STORE] [options]\n"
     "\n"
-    "Shows what each request cost. STORE is ./sonde.db unless named; the run may still be going on.\n"
+    "Shows what each request cost. STORE is ./sonde.db unless named; the run may still be going "
+    "on.\n"
     "\n"
     "  --json            one JSON object with everything (docs/report.md)\n"
     "  --slowest N       the N slowest sampled requests, with their phases\n"
     "  --last D          only the last D: 90s, 5m, 2h, 1d (rounded out to whole intervals)\n"
-    "  --since T         only since T: 14:30, 14:30:05, 2026-01-31T14:30:05 (local; Z at the end: UTC)\n"
+    "  --since T         only since T: 14:30, 14:30:05, 2026-01-31T14:30:05 (local; Z at the end: "
+    "UTC)\n"
     "  --sort KEY        count (default), time, p99, errors, heap, out\n"
     "  --top N           show N endpoints (default 20, with --json all)\n"
     "  --strict          exit 1 when the report is not complete\n"
@@ -41,7 +43,8 @@ struct wish {
 
 static int wrong(const char *what, const char *value)
 {
-    fprintf(stderr, "sonde report: %s%s%s (see sonde report --help)\n", what, value ? ": " : "", value ? value : "");
+    fprintf(stderr, "sonde report: %s%s%s (see sonde report --help)\n", what, value ? ": " : "",
+            value ? value : "");
     return 2;
 }
 
@@ -51,7 +54,8 @@ static uint64_t duration(const char *text)
     static const struct {
         const char *unit;
         double ns;
-    } units[] = {{"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"min", 60e9}, {"h", 3600e9}, {"d", 86400e9}, {"", 1e9}};
+    } units[] = {{"ms", 1e6},   {"s", 1e9},     {"m", 60e9}, {"min", 60e9},
+                 {"h", 3600e9}, {"d", 86400e9}, {"", 1e9}};
     char *end;
     double v = strtod(text, &end);
     if (end == text || !(v > 0) || v > 1e9)
@@ -65,8 +69,9 @@ static uint64_t duration(const char *text)
 /* A time of today (yesterday, if that were to come), or a whole date. 0: not a time. */
 static uint64_t moment(const char *text)
 {
-    static const char *const formats[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M",
-                                          "%Y-%m-%d",          "%H:%M:%S",          "%H:%M"};
+    static const char *const formats[] = {
+        "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M",
+        "%Y-%m-%d",          "%H:%M:%S",          "%H:%M"};
     time_t now = time(NULL);
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
         struct tm t;
@@ -115,16 +120,24 @@ static bool is_sort(const char *text)
 static int take_value(struct wish *w, const char *option, const char *value)
 {
     if (strcmp(option, "--last") == 0)
-        return (w->last_ns = duration(value)) ? 0 : wrong("--last wants a duration like 90s, 5m, 2h", value);
+        return (w->last_ns = duration(value))
+                   ? 0
+                   : wrong("--last wants a duration like 90s, 5m, 2h", value);
     if (strcmp(option, "--since") == 0)
-        return (w->query.since_ns = moment(value)) ? 0 : wrong("--since wants a time like 14:30 or 2026-01-31T14:30", value);
+        return (w->query.since_ns = moment(value))
+                   ? 0
+                   : wrong("--since wants a time like 14:30 or 2026-01-31T14:30", value);
     if (strcmp(option, "--sort") == 0) {
         w->query.sort = value;
-        return is_sort(value) ? 0 : wrong("--sort wants count, time, p99, errors, heap or out", value);
+        return is_sort(value) ? 0
+                              : wrong("--sort wants count, time, p99, errors, heap or out", value);
     }
     if (strcmp(option, "--top") == 0)
-        return (w->query.top = whole_number(value)) ? 0 : wrong("--top wants a number above 0", value);
-    return (w->query.slowest = whole_number(value)) ? 0 : wrong("--slowest wants a number above 0", value);
+        return (w->query.top = whole_number(value)) ? 0
+                                                    : wrong("--top wants a number above 0", value);
+    return (w->query.slowest = whole_number(value))
+               ? 0
+               : wrong("--slowest wants a number above 0", value);
 }
 
 static bool takes_value(const char *option)

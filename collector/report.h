@@ -1,5 +1,6 @@
 /*
- * report.h - the report: loaded from a store's database, shown as text or JSON (INTERFACE.md "sonde report --json").
+ * report.h - the report: loaded from a store's database, shown as text or JSON (INTERFACE.md "sonde
+ * report --json").
  *
  * In:      sink/store.c's tables, through SQLite      Out: cli/report.c, the collector's last words
  * Only report_load knows SQLite; what it fills is plain memory.
@@ -27,14 +28,18 @@ struct report_style {
     const char *store; /* path to show, NULL none */
 };
 
-/* 0, -ENODATA: no run in it, -EUCLEAN: damaged or no store of ours, -EAGAIN: busy too long. *out is for report_free. */
+/* 0, -ENODATA: no run in it, -EUCLEAN: damaged or no store of ours, -EAGAIN: busy too long. *out is
+ * for report_free. */
 int report_load(struct sqlite3 *, const struct report_query *, struct report **out);
-/* As above from a file, read-only, in one short transaction. `message`: what is wrong and what to do. -ENOENT: no file. */
-int report_read(const char *path, const struct report_query *, struct report **out, char *message, size_t);
+/* As above from a file, read-only, in one short transaction. `message`: what is wrong and what to
+ * do. -ENOENT: no file. */
+int report_read(const char *path, const struct report_query *, struct report **out, char *message,
+                size_t);
 void report_free(struct report *);
 int report_json(const struct report *, FILE *);
-void report_text(const struct report *, const struct report_style *, FILE *);          /* the summary */
-void report_slowest_text(const struct report *, const struct report_style *, FILE *);  /* --slowest */
+void report_text(const struct report *, const struct report_style *, FILE *); /* the summary */
+void report_slowest_text(const struct report *, const struct report_style *,
+                         FILE *); /* --slowest */
 bool report_is_complete(const struct report *);
 uint64_t report_as_of(const struct report *); /* the last moment that it knows of, ns */
 

@@ -1,5 +1,6 @@
 /*
- * report_json.c - the report as one JSON object, INTERFACE "sonde report --json"; docs/report.md explains each key.
+ * report_json.c - the report as one JSON object, INTERFACE "sonde report --json"; docs/report.md
+ * explains each key.
  *
  * In:      struct report                        Out: FILE
  * Context: P but for the FILE. Integers are written as they are: cJSON's doubles end at 2^53.
@@ -27,12 +28,15 @@ static int utf8_length(const unsigned char *s)
 {
     if (s[0] < 0x80)
         return 1;
-    int n = s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
+    int n = s[0] >= 0xc2 && s[0] < 0xe0   ? 2
+            : (s[0] & 0xf0) == 0xe0       ? 3
+            : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
+                                          : 0;
     for (int i = 1; i < n; i++)
         if ((s[i] & 0xc0) != 0x80)
             return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0) || (s[0] == 0xf0 && s[1] < 0x90) ||
-        (s[0] == 0xf4 && s[1] >= 0x90))
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0) ||
+        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] >= 0x90))
         return 0;
     return n;
 }
@@ -191,7 +195,8 @@ static void put_statuses(struct out *o, const struct report_endpoint *e)
 
 static void put_waits(struct out *o, const struct report_endpoint *e)
 {
-    if (e->lock_ns == UNKNOWN && e->disk_ns == UNKNOWN && e->downstream_ns == UNKNOWN && e->sleep_ns == UNKNOWN) {
+    if (e->lock_ns == UNKNOWN && e->disk_ns == UNKNOWN && e->downstream_ns == UNKNOWN &&
+        e->sleep_ns == UNKNOWN) {
         number_at(o, "waits_ns", UNKNOWN);
         return;
     }

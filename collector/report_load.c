@@ -1,12 +1,14 @@
 /*
- * report_load.c - the store's tables → struct report: sums over intervals, merged sketches, what is missing.
+ * report_load.c - the store's tables → struct report: sums over intervals, merged sketches, what is
+ * missing.
  *
- * In:      a connection (the store's own, or a file opened read-only)        Out: report_json.c, report_text.c
- * Context: I, or the collector's last words
- * Failure: -errno and nothing else; a damaged sketch costs its percentiles only.
+ * In:      a connection (the store's own, or a file opened read-only)        Out: report_json.c,
+ * report_text.c Context: I, or the collector's last words Failure: -errno and nothing else; a
+ * damaged sketch costs its percentiles only.
  *
- * The collector's own connection has the file as `disk` and, when the file could not be written, newer rows in `main`.
- * Views r_* show both as one, a row of `main` hiding the file's with the same key; all below reads only those views.
+ * The collector's own connection has the file as `disk` and, when the file could not be written,
+ * newer rows in `main`. Views r_* show both as one, a row of `main` hiding the file's with the same
+ * key; all below reads only those views.
  */
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -124,7 +126,8 @@ static void *room_for(struct loader *l, const char *count_sql, size_t size, int 
 }
 
 struct view {
-    const char *table, *key; /* key: columns by which a row of memory hides one of the file, NULL: the whole table */
+    const char *table, *key; /* key: columns by which a row of memory hides one of the file, NULL:
+                                the whole table */
 };
 static const struct view views[] = {
     {"run", "run"},
@@ -154,15 +157,20 @@ static void drop_views(sqlite3 *db)
 static char *view_sql(const struct view *v, bool both)
 {
     if (!both)
-        return sqlite3_mprintf("CREATE TEMP VIEW r_%s AS SELECT * FROM main.%s", v->table, v->table);
-    if (strcmp(v->table, "in_flight") == 0) /* a list of one moment: of memory's moment if it has one */
-        return sqlite3_mprintf("CREATE TEMP VIEW r_in_flight AS SELECT * FROM main.in_flight UNION ALL"
-                               " SELECT * FROM disk.in_flight WHERE NOT EXISTS(SELECT 1 FROM main.run)");
+        return sqlite3_mprintf("CREATE TEMP VIEW r_%s AS SELECT * FROM main.%s", v->table,
+                               v->table);
+    if (strcmp(v->table, "in_flight") ==
+        0) /* a list of one moment: of memory's moment if it has one */
+        return sqlite3_mprintf(
+            "CREATE TEMP VIEW r_in_flight AS SELECT * FROM main.in_flight UNION ALL"
+            " SELECT * FROM disk.in_flight WHERE NOT EXISTS(SELECT 1 FROM main.run)");
     if (!v->key)
-        return sqlite3_mprintf("CREATE TEMP VIEW r_%s AS SELECT * FROM disk.%s", v->table, v->table);
-    return sqlite3_mprintf("CREATE TEMP VIEW r_%s AS SELECT * FROM main.%s UNION ALL SELECT * FROM disk.%s"
-                           " WHERE (%s) NOT IN (SELECT %s FROM main.%s)",
-                           v->table, v->table, v->table, v->key, v->key, v->table);
+        return sqlite3_mprintf("CREATE TEMP VIEW r_%s AS SELECT * FROM disk.%s", v->table,
+                               v->table);
+    return sqlite3_mprintf(
+        "CREATE TEMP VIEW r_%s AS SELECT * FROM main.%s UNION ALL SELECT * FROM disk.%s"
+        " WHERE (%s) NOT IN (SELECT %s FROM main.%s)",
+        v->table, v->table, v->table, v->key, v->key, v->table);
 }
 
 static bool has_disk(sqlite3 *db)
@@ -195,7 +203,8 @@ static uint64_t setting(const cJSON *settings, const char *key, uint64_t unknown
 static bool load_run(struct loader *l)
 {
     struct report *r = l->r;
-    sqlite3_stmt *st = ask(l, "SELECT command, host, version, start_ns, end_ns, exit_code, signal, clean, as_of_ns, lives,"
+    sqlite3_stmt *st = ask(l, "SELECT command, host, version, start_ns, end_ns, exit_code, signal, "
+                              "clean, as_of_ns, lives,"
                               " settings, id FROM r_run WHERE start_ns IS NOT NULL");
     bool found = next(l, st);
     if (found) {
@@ -229,7 +238,8 @@ static void load_span_of_time(struct loader *l)
     r->duration_ns = end > r->start_ns ? end - r->start_ns : 0;
     if (l->query->since_ns <= r->start_ns)
         return;
-    sqlite3_stmt *st = ask(l, "SELECT interval, start_ns FROM r_interval WHERE end_ns > ? ORDER BY interval LIMIT 1");
+    sqlite3_stmt *st = ask(
+        l, "SELECT interval, start_ns FROM r_interval WHERE end_ns > ? ORDER BY interval LIMIT 1");
     if (st)
         sqlite3_bind_int64(st, 1, (sqlite3_int64)l->query->since_ns);
     l->first_interval = UINT32_MAX;
@@ -245,18 +255,21 @@ static void load_span_of_time(struct loader *l)
 static void load_intervals(struct loader *l)
 {
     struct report *r = l->r;
-    sqlite3_stmt *st =
-        ask(l, "SELECT sum(written), sum(drained), sum(late), sum(accepted), sum(opened), sum(inherited), sum(bytes_in),"
-               " sum(bytes_out), sum(outside_in), sum(outside_out), sum(outside_allocated), sum(outside_freed),"
-               " sum(outside_allocations), sum(outside_cpu_ns) FROM r_interval WHERE interval >= ?");
+    sqlite3_stmt *st = ask(
+        l, "SELECT sum(written), sum(drained), sum(late), sum(accepted), sum(opened), "
+           "sum(inherited), sum(bytes_in),"
+           " sum(bytes_out), sum(outside_in), sum(outside_out), sum(outside_allocated), "
+           "sum(outside_freed),"
+           " sum(outside_allocations), sum(outside_cpu_ns) FROM r_interval WHERE interval >= ?");
     if (st)
         sqlite3_bind_int64(st, 1, (sqlite3_int64)l->first_interval);
     if (next(l, st)) {
-        uint64_t *const to[] = {&r->events.written,      &r->events.drained,        &r->events.late,
-                                &r->connections.accepted, &r->connections.opened,   &r->connections.inherited,
-                                &r->connections.bytes_in, &r->connections.bytes_out, &r->outside.bytes_in,
-                                &r->outside.bytes_out,   &r->outside.allocated,     &r->outside.freed,
-                                &r->outside.allocations, &r->outside.cpu_ns};
+        uint64_t *const to[] = {
+            &r->events.written,       &r->events.drained,        &r->events.late,
+            &r->connections.accepted, &r->connections.opened,    &r->connections.inherited,
+            &r->connections.bytes_in, &r->connections.bytes_out, &r->outside.bytes_in,
+            &r->outside.bytes_out,    &r->outside.allocated,     &r->outside.freed,
+            &r->outside.allocations,  &r->outside.cpu_ns};
         for (int i = 0; i < (int)(sizeof to / sizeof *to); i++)
             *to[i] = number(st, i);
     }
@@ -282,8 +295,9 @@ static void add_named(struct loader *l, struct report_loss **list, int *count, s
 static void load_losses(struct loader *l)
 {
     struct report *r = l->r;
-    sqlite3_stmt *st = ask(l, "SELECT reason, sum(count), stage FROM r_loss WHERE interval >= ? GROUP BY stage, reason"
-                              " HAVING sum(count) > 0");
+    sqlite3_stmt *st = ask(
+        l, "SELECT reason, sum(count), stage FROM r_loss WHERE interval >= ? GROUP BY stage, reason"
+           " HAVING sum(count) > 0");
     if (st)
         sqlite3_bind_int64(st, 1, (sqlite3_int64)l->first_interval);
     while (next(l, st)) {
@@ -300,8 +314,9 @@ static void load_losses(struct loader *l)
         }
     }
     sqlite3_finalize(st);
-    st = ask(l, "SELECT min(start_ns), max(end_ns) FROM r_interval WHERE interval >= ?1 AND interval IN"
-                " (SELECT interval FROM r_loss WHERE stage = 'recorder' AND count > 0)");
+    st = ask(
+        l, "SELECT min(start_ns), max(end_ns) FROM r_interval WHERE interval >= ?1 AND interval IN"
+           " (SELECT interval FROM r_loss WHERE stage = 'recorder' AND count > 0)");
     if (st)
         sqlite3_bind_int64(st, 1, (sqlite3_int64)l->first_interval);
     if (next(l, st)) {
@@ -327,7 +342,8 @@ static uint32_t *root_of(struct loader *l, uint64_t endpoint)
 /* Endpoints that were merged into others later add up there. */
 static void follow_merges(struct loader *l)
 {
-    sqlite3_stmt *st = ask(l, "SELECT endpoint, merged_into FROM r_endpoint WHERE merged_into IS NOT NULL");
+    sqlite3_stmt *st =
+        ask(l, "SELECT endpoint, merged_into FROM r_endpoint WHERE merged_into IS NOT NULL");
     uint32_t *into = calloc(l->roots ? l->roots : 1, sizeof *into);
     if (!into)
         l->rc = SQLITE_NOMEM;
@@ -364,7 +380,8 @@ static void load_endpoints(struct loader *l)
         const unsigned char *side = sqlite3_column_text(st, 3);
         e->side = side && side[0] == 'c' ? SIDE_CLIENT : SIDE_SERVER;
         e->name = keep_text(l, st, 4);
-        e->retained = e->cpu_ns = e->lock_ns = e->disk_ns = e->sleep_ns = e->downstream_ns = UNKNOWN;
+        e->retained = e->cpu_ns = e->lock_ns = e->disk_ns = e->sleep_ns = e->downstream_ns =
+            UNKNOWN;
         *root_of(l, number(st, 0)) = (uint32_t)r->endpoints;
     }
     sqlite3_finalize(st);
@@ -380,9 +397,11 @@ static void add_known(uint64_t *sum, sqlite3_stmt *st, int column)
 static void add_total(struct loader *l, sqlite3_stmt *st, uint32_t place)
 {
     struct report_endpoint *e = &l->r->endpoint[place];
-    uint64_t *const plain[] = {&e->count,     &e->errors,   &e->unobserved, &e->inferred, &e->shared, &e->bytes_in,
-                               &e->bytes_out, &e->body_in,  &e->body_out,   &e->allocated, &e->freed, &e->allocations};
-    uint64_t *const known[] = {&e->retained, &e->cpu_ns, &e->lock_ns, &e->disk_ns, &e->sleep_ns, &e->downstream_ns};
+    uint64_t *const plain[] = {&e->count,    &e->errors,    &e->unobserved, &e->inferred,
+                               &e->shared,   &e->bytes_in,  &e->bytes_out,  &e->body_in,
+                               &e->body_out, &e->allocated, &e->freed,      &e->allocations};
+    uint64_t *const known[] = {&e->retained, &e->cpu_ns,   &e->lock_ns,
+                               &e->disk_ns,  &e->sleep_ns, &e->downstream_ns};
     for (int i = 0; i < 12; i++)
         *plain[i] += number(st, 1 + i);
     for (int i = 0; i < 6; i++)
@@ -422,9 +441,11 @@ static void load_totals(struct loader *l)
         sketch_init(&l->latency[i]);
         sketch_init(&l->first[i]);
     }
-    sqlite3_stmt *st = ask(l, "SELECT endpoint, count, errors, unobserved, inferred, shared, bytes_in, bytes_out, body_in,"
-                              " body_out, allocated, freed, allocations, retained, cpu_ns, lock_ns, disk_ns, sleep_ns,"
-                              " downstream_ns, latency, first FROM r_total WHERE interval >= ?");
+    sqlite3_stmt *st = ask(
+        l, "SELECT endpoint, count, errors, unobserved, inferred, shared, bytes_in, bytes_out, "
+           "body_in,"
+           " body_out, allocated, freed, allocations, retained, cpu_ns, lock_ns, disk_ns, sleep_ns,"
+           " downstream_ns, latency, first FROM r_total WHERE interval >= ?");
     if (st)
         sqlite3_bind_int64(st, 1, (sqlite3_int64)l->first_interval);
     while (next(l, st)) {
@@ -464,8 +485,8 @@ static void load_statuses(struct loader *l)
     struct tally *all = room_for(l, counted, sizeof *all, 1 << 22);
     struct report_status *list = room_for(l, counted, sizeof *list, 1 << 22);
     int n = 0, kept = 0;
-    sqlite3_stmt *st =
-        ask(l, "SELECT endpoint, status, sum(count) FROM r_status WHERE interval >= ? GROUP BY endpoint, status");
+    sqlite3_stmt *st = ask(l, "SELECT endpoint, status, sum(count) FROM r_status WHERE interval >= "
+                              "? GROUP BY endpoint, status");
     if (st)
         sqlite3_bind_int64(st, 1, (sqlite3_int64)l->first_interval);
     while (all && list && n < 1 << 22 && next(l, st)) {
@@ -478,7 +499,8 @@ static void load_statuses(struct loader *l)
         qsort(all, (size_t)n, sizeof *all, by_place_and_status);
     for (int i = 0; i < n; i++) {
         struct report_endpoint *e = &l->r->endpoint[all[i].place];
-        bool same = kept && i && all[i].place == all[i - 1].place && list[kept - 1].status == all[i].status.status;
+        bool same = kept && i && all[i].place == all[i - 1].place &&
+                    list[kept - 1].status == all[i].status.status;
         if (same) { /* of an endpoint that was merged into this one */
             list[kept - 1].count += all[i].status.count;
             continue;
@@ -496,9 +518,11 @@ static void load_processes(struct loader *l)
 {
     struct report *r = l->r;
     r->process = room_for(l, "SELECT count(*) FROM r_process", sizeof *r->process, 1 << 20);
-    sqlite3_stmt *st = ask(l, "SELECT pid, parent, executable, service, start_ns, end_ns, exit_code, signal, allocated,"
-                              " freed, allocations, cpu_ns, merged, heap_tail_unknown, flags FROM r_process"
-                              " WHERE merged > 0 ORDER BY start_ns, executable, pid");
+    sqlite3_stmt *st = ask(
+        l,
+        "SELECT pid, parent, executable, service, start_ns, end_ns, exit_code, signal, allocated,"
+        " freed, allocations, cpu_ns, merged, heap_tail_unknown, flags FROM r_process"
+        " WHERE merged > 0 ORDER BY start_ns, executable, pid");
     while (next(l, st) && r->processes < 1 << 20) {
         struct report_process *p = &r->process[r->processes++];
         p->pid = sqlite3_column_int(st, 0);
@@ -524,8 +548,9 @@ static void load_unread(struct loader *l)
 {
     struct report *r = l->r;
     r->unread = room_for(l, "SELECT count(*) FROM r_unread", sizeof *r->unread, 1 << 20);
-    sqlite3_stmt *st = ask(l, "SELECT address, reason, sum(connections), sum(bytes_in), sum(bytes_out) FROM r_unread"
-                              " GROUP BY address, reason ORDER BY 3 DESC, address, reason");
+    sqlite3_stmt *st = ask(
+        l, "SELECT address, reason, sum(connections), sum(bytes_in), sum(bytes_out) FROM r_unread"
+           " GROUP BY address, reason ORDER BY 3 DESC, address, reason");
     while (next(l, st) && r->unreads < 1 << 20) {
         struct report_unread *u = &r->unread[r->unreads++];
         u->address = keep_text(l, st, 0);
@@ -562,10 +587,12 @@ static void load_slowest(struct loader *l)
     if (most <= 0)
         return;
     r->slowest = keep(r, (size_t)most * sizeof *r->slowest);
-    sqlite3_stmt *st = ask(l, "SELECT s.endpoint, s.start_ns, s.duration_ns, s.verb || ' ' || s.target, s.status, s.error,"
-                              " s.failed, s.answered, s.queue_ns, s.receive_ns, s.work_ns, s.first_ns, s.send_ns,"
-                              " s.downstream_ns FROM r_span s WHERE s.duration_ns IS NOT NULL AND s.start_ns >= ?"
-                              " ORDER BY s.duration_ns DESC, s.start_ns LIMIT ?");
+    sqlite3_stmt *st =
+        ask(l, "SELECT s.endpoint, s.start_ns, s.duration_ns, s.verb || ' ' || s.target, s.status, "
+               "s.error,"
+               " s.failed, s.answered, s.queue_ns, s.receive_ns, s.work_ns, s.first_ns, s.send_ns,"
+               " s.downstream_ns FROM r_span s WHERE s.duration_ns IS NOT NULL AND s.start_ns >= ?"
+               " ORDER BY s.duration_ns DESC, s.start_ns LIMIT ?");
     if (st) {
         sqlite3_bind_int64(st, 1, l->query->since_ns ? (sqlite3_int64)l->r->from_ns : 0);
         sqlite3_bind_int(st, 2, most);
@@ -586,7 +613,8 @@ static void load_slowest(struct loader *l)
         s->error = keep_text(l, st, 5);
         s->failed = sqlite3_column_int(st, 6) != 0;
         s->answered = sqlite3_column_int(st, 7) != 0;
-        uint64_t *const phase[] = {&s->queue_ns, &s->receive_ns, &s->work_ns, &s->first_ns, &s->send_ns, &s->downstream_ns};
+        uint64_t *const phase[] = {&s->queue_ns, &s->receive_ns, &s->work_ns,
+                                   &s->first_ns, &s->send_ns,    &s->downstream_ns};
         for (int i = 0; i < 6; i++)
             *phase[i] = number_or(st, 8 + i, UNKNOWN);
     }
@@ -597,13 +625,16 @@ static void load_documents(struct loader *l)
 {
     struct report *r = l->r;
     r->output = room_for(l, "SELECT count(*) FROM r_documents", sizeof *r->output, 64);
-    sqlite3_stmt *st = ask(l, "SELECT output, carried, accepted, acknowledged, duplicates, dead, queued, dropped_memory,"
-                              " dropped_exit, dropped_refused FROM r_documents ORDER BY output");
+    sqlite3_stmt *st = ask(
+        l,
+        "SELECT output, carried, accepted, acknowledged, duplicates, dead, queued, dropped_memory,"
+        " dropped_exit, dropped_refused FROM r_documents ORDER BY output");
     while (next(l, st) && r->outputs < 64) {
         struct report_output *o = &r->output[r->outputs++];
         struct documents *d = &o->documents;
-        uint64_t *const to[] = {&d->carried, &d->accepted,       &d->acknowledged, &d->duplicates,     &d->dead,
-                                &d->queued,  &d->dropped_memory, &d->dropped_exit, &d->dropped_refused};
+        uint64_t *const to[] = {&d->carried,        &d->accepted,     &d->acknowledged,
+                                &d->duplicates,     &d->dead,         &d->queued,
+                                &d->dropped_memory, &d->dropped_exit, &d->dropped_refused};
         o->name = keep_text(l, st, 0);
         for (int i = 0; i < 9; i++)
             *to[i] = number(st, 1 + i);
@@ -611,15 +642,19 @@ static void load_documents(struct loader *l)
     sqlite3_finalize(st);
 }
 
-/* Failed requests: how many stands in the totals; when and with which answer is known of those that were sampled. */
+/* Failed requests: how many stands in the totals; when and with which answer is known of those that
+ * were sampled. */
 static void load_errors(struct loader *l)
 {
     struct report *r = l->r;
-    r->error = room_for(l, "SELECT count(*) FROM (SELECT 1 FROM r_span WHERE failed GROUP BY endpoint, status, error)",
-                        sizeof *r->error, 256);
-    sqlite3_stmt *st = ask(l, "SELECT endpoint, status, error, sum(1 / max(rate, 1e-9)), min(start_ns), max(start_ns)"
-                              " FROM r_span WHERE failed AND start_ns >= ? GROUP BY endpoint, status, error"
-                              " ORDER BY 4 DESC, 1, 2, 3");
+    r->error = room_for(
+        l,
+        "SELECT count(*) FROM (SELECT 1 FROM r_span WHERE failed GROUP BY endpoint, status, error)",
+        sizeof *r->error, 256);
+    sqlite3_stmt *st = ask(
+        l, "SELECT endpoint, status, error, sum(1 / max(rate, 1e-9)), min(start_ns), max(start_ns)"
+           " FROM r_span WHERE failed AND start_ns >= ? GROUP BY endpoint, status, error"
+           " ORDER BY 4 DESC, 1, 2, 3");
     if (st)
         sqlite3_bind_int64(st, 1, l->query->since_ns ? (sqlite3_int64)l->r->from_ns : 0);
     while (r->error && next(l, st) && r->errors < 256) {
@@ -708,7 +743,8 @@ static void sort_endpoints(struct report *r, const char *sort)
     }
     r->endpoints = n;
     if (n)
-        qsort_r(r->endpoint, (size_t)n, sizeof *r->endpoint, by_wish, (void *)(uintptr_t)(sort ? sort : "count"));
+        qsort_r(r->endpoint, (size_t)n, sizeof *r->endpoint, by_wish,
+                (void *)(uintptr_t)(sort ? sort : "count"));
 }
 
 static void judge(struct report *r)
@@ -724,7 +760,8 @@ static void judge(struct report *r)
 
 static void bury_documents(struct report *r)
 {
-    for (int i = 0; i < r->outputs && r->abandoned; i++) { /* what waited in memory died with the collector */
+    for (int i = 0; i < r->outputs && r->abandoned;
+         i++) { /* what waited in memory died with the collector */
         r->output[i].dropped_collector += r->output[i].documents.queued;
         r->output[i].documents.queued = 0;
     }
@@ -816,14 +853,21 @@ static int explain(const char *path, int rc, char *message, size_t room)
 {
     switch (rc) {
     case -ENOENT:
-        snprintf(message, room, "no store at %s: name it (sonde report FILE), or make one with `sonde run CMD...`", path);
+        snprintf(message, room,
+                 "no store at %s: name it (sonde report FILE), or make one with `sonde run CMD...`",
+                 path);
         break;
     case -ENODATA:
-        snprintf(message, room, "%s holds no run yet: its command has not started, or ended before it did anything", path);
+        snprintf(
+            message, room,
+            "%s holds no run yet: its command has not started, or ended before it did anything",
+            path);
         break;
     case -EUCLEAN:
-        snprintf(message, room,
-                 "%s is damaged or not a store of sonde; `sqlite3 %s .recover` may save what is in it", path, path);
+        snprintf(
+            message, room,
+            "%s is damaged or not a store of sonde; `sqlite3 %s .recover` may save what is in it",
+            path, path);
         break;
     case -EAGAIN:
         snprintf(message, room, "%s is locked by another program for too long; try again", path);
@@ -850,20 +894,23 @@ static int look(const char *path)
     return kind == FILE_OURS ? 0 : kind == FILE_EMPTY ? -ENODATA : -EUCLEAN;
 }
 
-static int open_and_load(const char *name, int flags, const struct report_query *query, struct report **out)
+static int open_and_load(const char *name, int flags, const struct report_query *query,
+                         struct report **out)
 {
     sqlite3 *db;
     int rc = sqlite3_open_v2(name, &db, flags, NULL) == SQLITE_OK ? 0 : -EACCES;
     if (rc == 0) {
         sqlite3_busy_timeout(db, 5000);
-        rc = store_ask(db, "main", "PRAGMA %s.user_version") > STORE_VERSION ? -EPROTONOSUPPORT
-                                                                             : report_load(db, query, out);
+        rc = store_ask(db, "main", "PRAGMA %s.user_version") > STORE_VERSION
+                 ? -EPROTONOSUPPORT
+                 : report_load(db, query, out);
     }
     sqlite3_close(db);
     return rc;
 }
 
-int report_read(const char *path, const struct report_query *query, struct report **out, char *message, size_t room)
+int report_read(const char *path, const struct report_query *query, struct report **out,
+                char *message, size_t room)
 {
     *out = NULL;
     int rc = look(path);
@@ -871,7 +918,8 @@ int report_read(const char *path, const struct report_query *query, struct repor
         return explain(path, rc, message, room);
     bool live = store_is_live(path);
     rc = open_and_load(path, SQLITE_OPEN_READONLY, query, out);
-    if (rc == -EACCES || rc == -EUCLEAN) { /* a folder that cannot be written, with no log left to read */
+    if (rc == -EACCES ||
+        rc == -EUCLEAN) { /* a folder that cannot be written, with no log left to read */
         char log[PATH_MAX], uri[PATH_MAX + 32];
         snprintf(log, sizeof log, "%s-wal", path);
         char *quoted = sqlite3_mprintf("file:%s?immutable=1", path);

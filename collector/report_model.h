@@ -1,5 +1,6 @@
 /*
- * report_model.h - the report as plain memory: what report_load fills and report_json and report_text show.
+ * report_model.h - the report as plain memory: what report_load fills and report_json and
+ * report_text show.
  *
  * In:      report_load.c                        Out: report_json.c, report_text.c
  * Owns:    nothing; all memory hangs on struct report and goes with report_free.
@@ -73,7 +74,7 @@ struct report_span { /* of the slowest */
     uint64_t queue_ns, receive_ns, work_ns, first_ns, send_ns, downstream_ns; /* UNKNOWN */
 };
 
-struct report_error { /* failed requests of one endpoint and status */
+struct report_error {                      /* failed requests of one endpoint and status */
     const char *service, *endpoint, *text; /* text: first word of the answer, NULL none */
     uint32_t status;
     uint64_t count, first_ns, last_ns; /* 0: of none a sample was kept */

@@ -1,11 +1,12 @@
 /*
- * report_text.c - the report as a person reads it: the verdict first, then what each request costs, then what is
- * missing and what to do about it.
+ * report_text.c - the report as a person reads it: the verdict first, then what each request costs,
+ * then what is missing and what to do about it.
  *
  * In:      struct report                        Out: FILE
  * Context: P but for the FILE, the local time zone and the store's size.
- * Rules: 80 columns unless told; SI units; `-` unknown; losses shown when 0 too; nothing is rounded to 0 % or 100 %;
- * nothing from the traffic reaches the terminal unchecked. Tables drop columns when narrow and gain some when wide.
+ * Rules: 80 columns unless told; SI units; `-` unknown; losses shown when 0 too; nothing is rounded
+ * to 0 % or 100 %; nothing from the traffic reaches the terminal unchecked. Tables drop columns
+ * when narrow and gain some when wide.
  */
 #include <cjson/cJSON.h>
 #include <inttypes.h>
@@ -21,11 +22,11 @@
 #include "collector/report_model.h"
 #include "wire/arena.h"
 
-#define LABEL 10      /* width of the first word of a section */
-#define NAME_MIN 24   /* of an endpoint's name in a table */
-#define SHOWN 20      /* endpoints, unless asked otherwise */
+#define LABEL 10    /* width of the first word of a section */
+#define NAME_MIN 24 /* of an endpoint's name in a table */
+#define SHOWN 20    /* endpoints, unless asked otherwise */
 #define UNREAD_SHOWN 8
-#define LIST_SHOWN 5  /* errors, requests in flight, crashes */
+#define LIST_SHOWN 5 /* errors, requests in flight, crashes */
 
 struct cell {
     char s[64];
@@ -48,7 +49,8 @@ static int width_of(const char *s)
     return n;
 }
 
-/* What goes to a terminal: no control characters, no bytes that it does not know. Returns how much of `s` fitted. */
+/* What goes to a terminal: no control characters, no bytes that it does not know. Returns how much
+ * of `s` fitted. */
 static void clean(char *to, size_t room, const char *s, bool utf8)
 {
     size_t n = 0;
@@ -160,7 +162,8 @@ static struct cell bytes_cell(double v)
     int u = 0;
     for (; v >= 999.5 && u < 6; u++)
         v /= 1000;
-    snprintf(c.s, sizeof c.s, "%s%.*f %s", v < 0.5 && u == 0 ? "" : sign, u && v < 9.95 ? 1 : 0, v, unit[u]);
+    snprintf(c.s, sizeof c.s, "%s%.*f %s", v < 0.5 && u == 0 ? "" : sign, u && v < 9.95 ? 1 : 0, v,
+             unit[u]);
     return c;
 }
 
@@ -244,7 +247,8 @@ static void label(struct page *p, const char *word)
     paint(p, PLAIN);
 }
 
-/* Prints words, breaking lines between them before the last column; later lines start below the first. */
+/* Prints words, breaking lines between them before the last column; later lines start below the
+ * first. */
 static void wrap(struct page *p, const char *text)
 {
     int at = LABEL;
@@ -268,7 +272,8 @@ static void wrap(struct page *p, const char *text)
     fputc('\n', p->f);
 }
 
-static void say(struct page *p, const char *word, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void say(struct page *p, const char *word, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 static void say(struct page *p, const char *word, const char *format, ...)
 {
     char text[4096];
@@ -319,8 +324,10 @@ static void add_word(struct text *t, const char *word, bool utf8)
 {
     char shown[256];
     clean(shown, sizeof shown, word, utf8);
-    bool plain = *word && strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,@%+") ==
-                              strlen(word);
+    bool plain =
+        *word &&
+        strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,@%+") ==
+            strlen(word);
     if (plain)
         add(t, "%s", shown);
     else if (strchr(word, '\''))
@@ -378,7 +385,8 @@ static void put_title(struct page *p)
     if (width_of(command.s) <= room || room < 8)
         fputs(command.s, p->f);
     else
-        fprintf(p->f, "%.*s...", (int)(skip_characters(command.s, room - 3) - command.s), command.s);
+        fprintf(p->f, "%.*s...", (int)(skip_characters(command.s, room - 3) - command.s),
+                command.s);
     paint(p, PLAIN);
     fprintf(p->f, "%s\n", when.s);
 }
@@ -492,7 +500,8 @@ static void put_flow(struct page *p)
 {
     const struct report *r = p->r;
     struct text t = {.used = 0};
-    uint64_t connections = r->connections.accepted + r->connections.opened + r->connections.inherited;
+    uint64_t connections =
+        r->connections.accepted + r->connections.opened + r->connections.inherited;
     add_programs(&t, r, p->style->utf8);
     add(&t, ", %s connection%s, in %s, out %s", count_cell(connections).s, plural(connections),
         sum_cell(r->connections.bytes_in).s, sum_cell(r->connections.bytes_out).s);
@@ -519,10 +528,10 @@ static struct cell show_rate(const struct page *p, const struct report_endpoint 
 {
     return rate_cell(e->count, p->r->to_ns > p->r->from_ns ? p->r->to_ns - p->r->from_ns : 0);
 }
-#define SHOW_TIME(name, which, field)                                                                                  \
-    static struct cell show_##name(const struct page *p, const struct report_endpoint *e)                              \
-    {                                                                                                                  \
-        return time_cell(e->which.count ? e->which.field : UNKNOWN, p->style->utf8);                                   \
+#define SHOW_TIME(name, which, field)                                                              \
+    static struct cell show_##name(const struct page *p, const struct report_endpoint *e)          \
+    {                                                                                              \
+        return time_cell(e->which.count ? e->which.field : UNKNOWN, p->style->utf8);               \
     }
 SHOW_TIME(mean, latency, mean)
 SHOW_TIME(p50, latency, p50)
@@ -579,14 +588,16 @@ static struct cell show_errors(const struct page *p, const struct report_endpoin
     (void)p;
     struct cell c;
     if (e->errors)
-        snprintf(c.s, sizeof c.s, "%.16s %.8s", count_cell(e->errors).s, percent_cell(e->errors, e->count).s);
+        snprintf(c.s, sizeof c.s, "%.16s %.8s", count_cell(e->errors).s,
+                 percent_cell(e->errors, e->count).s);
     else
         snprintf(c.s, sizeof c.s, "0");
     return c;
 }
 static struct cell show_cpu(const struct page *p, const struct report_endpoint *e)
 {
-    return time_cell(e->cpu_ns == UNKNOWN || !e->count ? UNKNOWN : e->cpu_ns / e->count, p->style->utf8);
+    return time_cell(e->cpu_ns == UNKNOWN || !e->count ? UNKNOWN : e->cpu_ns / e->count,
+                     p->style->utf8);
 }
 static bool has_cpu(const struct report *r)
 {
@@ -597,15 +608,16 @@ static bool has_cpu(const struct report *r)
 }
 
 static const struct column time_columns[] = {
-    {"count", 9, 1, show_count, NULL},  {"req/s", 7, 5, show_rate, NULL},  {"mean", 8, 9, show_mean, NULL},
-    {"p50", 8, 2, show_p50, NULL},      {"p90", 8, 6, show_p90, NULL},     {"p99", 8, 3, show_p99, NULL},
-    {"p99.9", 8, 8, show_p999, NULL},   {"max", 8, 4, show_max, NULL},     {"first", 8, 7, show_first, NULL},
-    {NULL, 0, 0, NULL, NULL},
+    {"count", 9, 1, show_count, NULL}, {"req/s", 7, 5, show_rate, NULL},
+    {"mean", 8, 9, show_mean, NULL},   {"p50", 8, 2, show_p50, NULL},
+    {"p90", 8, 6, show_p90, NULL},     {"p99", 8, 3, show_p99, NULL},
+    {"p99.9", 8, 8, show_p999, NULL},  {"max", 8, 4, show_max, NULL},
+    {"first", 8, 7, show_first, NULL}, {NULL, 0, 0, NULL, NULL},
 };
 static const struct column each_columns[] = {
-    {"in", 9, 2, show_in, NULL},         {"out", 9, 1, show_out, NULL},
-    {"heap", 9, 3, show_heap, NULL},     {"kept", 9, 5, show_kept, NULL},
-    {"cpu", 8, 6, show_cpu, has_cpu},    {"allocs", 8, 8, show_allocations, NULL},
+    {"in", 9, 2, show_in, NULL},          {"out", 9, 1, show_out, NULL},
+    {"heap", 9, 3, show_heap, NULL},      {"kept", 9, 5, show_kept, NULL},
+    {"cpu", 8, 6, show_cpu, has_cpu},     {"allocs", 8, 8, show_allocations, NULL},
     {"in, all", 9, 9, show_all_in, NULL}, {"out, all", 9, 7, show_all_out, NULL},
     {"errors", 11, 4, show_errors, NULL}, {NULL, 0, 0, NULL, NULL},
 };
@@ -621,13 +633,15 @@ struct table {
 
 static bool same_group(const struct report_endpoint *a, const struct report_endpoint *b)
 {
-    return a->side == b->side && strcmp(a->service, b->service) == 0 && strcmp(a->protocol, b->protocol) == 0;
+    return a->side == b->side && strcmp(a->service, b->service) == 0 &&
+           strcmp(a->protocol, b->protocol) == 0;
 }
 
 static int shown_endpoints(const struct report *r)
 {
     int most = r->top > 0 ? r->top : SHOWN;
-    return r->endpoints < most + (r->top > 0 ? 0 : 1) ? r->endpoints : most; /* "+ 1 more" would take its line */
+    return r->endpoints < most + (r->top > 0 ? 0 : 1) ? r->endpoints
+                                                      : most; /* "+ 1 more" would take its line */
 }
 
 /* A name as put_name shows it. */
@@ -678,7 +692,8 @@ static int longest_name(const struct page *p, int shown)
 }
 
 /* Gives columns of these ranks their place, in order, until one does not fit. True: all did. */
-static bool add_columns(struct table *t, const struct page *p, int first, int last, int *used, int name_width)
+static bool add_columns(struct table *t, const struct page *p, int first, int last, int *used,
+                        int name_width)
 {
     for (int rank = first; rank <= last; rank++)
         for (int c = 0; t->columns[c].title; c++) {
@@ -692,7 +707,8 @@ static bool add_columns(struct table *t, const struct page *p, int first, int la
     return true;
 }
 
-/* First the columns that everybody wants, then names in full, then the columns for wide terminals. */
+/* First the columns that everybody wants, then names in full, then the columns for wide terminals.
+ */
 static void fit(struct table *t, const struct page *p, int least)
 {
     int used = 0, longest = longest_name(p, shown_endpoints(p->r));
@@ -702,7 +718,8 @@ static void fit(struct table *t, const struct page *p, int least)
         add_columns(t, p, BASE_RANKS + 1, COLUMNS_MAX, &used, t->name_width);
 }
 
-static void put_table_head(struct page *p, const struct table *t, const struct report_endpoint *group)
+static void put_table_head(struct page *p, const struct table *t,
+                           const struct report_endpoint *group)
 {
     char text[256], service[96], protocol[32];
     clean(service, sizeof service, group->service, p->style->utf8);
@@ -760,9 +777,10 @@ static void put_rest(struct page *p, int shown)
     }
     if (shown == r->endpoints)
         return;
-    fprintf(p->f, "+ %d more endpoint%s: %s request%s, max %s, %s error%s; all: --top %d\n", r->endpoints - shown,
-            plural((uint64_t)(r->endpoints - shown)), grouped(count).s, plural(count),
-            time_cell(slowest, p->style->utf8).s, grouped(errors).s, plural(errors), r->endpoints);
+    fprintf(p->f, "+ %d more endpoint%s: %s request%s, max %s, %s error%s; all: --top %d\n",
+            r->endpoints - shown, plural((uint64_t)(r->endpoints - shown)), grouped(count).s,
+            plural(count), time_cell(slowest, p->style->utf8).s, grouped(errors).s, plural(errors),
+            r->endpoints);
 }
 
 static void put_endpoints(struct page *p)
@@ -803,7 +821,8 @@ static uint64_t exact_count(const struct report *r, const struct report_error *e
     return error->count;
 }
 
-static void put_sampled_error(struct page *p, const struct report_error *e, uint64_t count, bool first)
+static void put_sampled_error(struct page *p, const struct report_error *e, uint64_t count,
+                              bool first)
 {
     char name[128], text[40];
     struct text t = {.used = 0};
@@ -819,14 +838,16 @@ static void put_sampled_error(struct page *p, const struct report_error *e, uint
     if (e->first_ns / 1000000000 == e->last_ns / 1000000000)
         add(&t, ", at %s", clock_cell(e->first_ns, false).s);
     else
-        add(&t, ", first %s, last %s", clock_cell(e->first_ns, false).s, clock_cell(e->last_ns, false).s);
+        add(&t, ", first %s, last %s", clock_cell(e->first_ns, false).s,
+            clock_cell(e->last_ns, false).s);
     say(p, first ? "ERRORS" : "", "%s", t.s);
 }
 
 static bool was_sampled(const struct report *r, const struct report_endpoint *e)
 {
     for (int i = 0; i < r->errors; i++)
-        if (strcmp(e->name, r->error[i].endpoint) == 0 && strcmp(e->service, r->error[i].service) == 0)
+        if (strcmp(e->name, r->error[i].endpoint) == 0 &&
+            strcmp(e->service, r->error[i].service) == 0)
             return true;
     return false;
 }
@@ -851,7 +872,8 @@ static void put_errors(struct page *p)
         struct text t = {.used = 0};
         for (int k = 0; k < e->statuses; k++)
             if (e->status[k].status >= (e->side == SIDE_CLIENT ? 400 : 500))
-                add(&t, "%s %u x %s", t.used ? "," : "", (unsigned)e->status[k].status, grouped(e->status[k].count).s);
+                add(&t, "%s %u x %s", t.used ? "," : "", (unsigned)e->status[k].status,
+                    grouped(e->status[k].count).s);
         if (t.used == 0)
             add(&t, " x %s", grouped(e->errors).s);
         say(p, shown++ ? "" : "ERRORS", "%s%s", name, t.s);
@@ -875,8 +897,8 @@ static void put_crashes(struct page *p)
             continue;
         char name[64];
         clean(name, sizeof name, basename_of(o->executable), p->style->utf8);
-        say(p, shown++ ? "" : "KILLED", "%s, pid %d, by %s at %s", name, o->pid, signal_name(o->signal),
-            clock_cell(o->end_ns, false).s);
+        say(p, shown++ ? "" : "KILLED", "%s, pid %d, by %s at %s", name, o->pid,
+            signal_name(o->signal), clock_cell(o->end_ns, false).s);
     }
 }
 
@@ -927,7 +949,8 @@ static void put_unread(struct page *p)
         char address[128];
         clean(address, sizeof address, u->address, p->style->utf8);
         say(p, i ? "" : "NOT READ", "%s %s, %s connection%s, %s%s", address, reason_text(u->reason),
-            count_cell(u->connections).s, plural(u->connections), sum_cell(u->bytes_in + u->bytes_out).s, known);
+            count_cell(u->connections).s, plural(u->connections),
+            sum_cell(u->bytes_in + u->bytes_out).s, known);
     }
     if (r->unreads > UNREAD_SHOWN)
         say(p, "", "and %d more", r->unreads - UNREAD_SHOWN);
@@ -942,7 +965,8 @@ static void put_lost(struct page *p)
         [LOSS_NO_LANE] = "more threads at once than sonde has places for",
         [LOSS_NESTED] = "in signal handlers that interrupted the recorder",
         [LOSS_UNFINISHED] = "threads ended in the middle of an event",
-        [LOSS_COLLECTOR] = "the collector was killed and started anew; look for what killed it (memory limit?)",
+        [LOSS_COLLECTOR] =
+            "the collector was killed and started anew; look for what killed it (memory limit?)",
         [LOSS_DAMAGED] = "shared memory was overwritten, by a stray pointer of the server perhaps",
     };
     const struct report *r = p->r;
@@ -967,8 +991,8 @@ static void put_lost(struct page *p)
         const char *key = strcmp(what, "connections") == 0 ? "connections.limit"
                           : strcmp(what, "spans") == 0     ? "spans.open_limit"
                                                            : NULL;
-        say(p, i ? "" : "LIMITED", "%s %s were not followed%s%s", grouped(r->bound[i].count).s, what,
-            key ? ": raise " : "", key ? key : "");
+        say(p, i ? "" : "LIMITED", "%s %s were not followed%s%s", grouped(r->bound[i].count).s,
+            what, key ? ": raise " : "", key ? key : "");
     }
 }
 
@@ -985,7 +1009,8 @@ static void put_heap_notes(struct page *p)
     char name[64];
     if (own) {
         clean(name, sizeof name, own, p->style->utf8);
-        say(p, "HEAP", "%s brings its own malloc inside its executable: its allocations cannot be seen", name);
+        say(p, "HEAP",
+            "%s brings its own malloc inside its executable: its allocations cannot be seen", name);
     }
     if (sizes) {
         clean(name, sizeof name, sizes, p->style->utf8);
@@ -1001,28 +1026,40 @@ static void put_heap_notes(struct page *p)
 static void put_nothing(struct page *p)
 {
     const struct report *r = p->r;
-    uint64_t connections = r->connections.accepted + r->connections.opened + r->connections.inherited;
+    uint64_t connections =
+        r->connections.accepted + r->connections.opened + r->connections.inherited;
     if (r->requests)
         return;
     if (r->processes == 0)
-        say(p, "WHY", "No process could be watched. Statically linked programs, Go, setuid programs and another libc are"
-                      " out of reach; `sonde check CMD` tells which it is.");
+        say(p, "WHY",
+            "No process could be watched. Statically linked programs, Go, setuid programs and "
+            "another libc are"
+            " out of reach; `sonde check CMD` tells which it is.");
     else if (r->cut)
-        say(p, "WHY", "No request ended in the time asked for. Without --last or --since the whole run is shown.");
+        say(p, "WHY",
+            "No request ended in the time asked for. Without --last or --since the whole run is "
+            "shown.");
     else if (connections == 0)
-        say(p, "WHY", "No process accepted or opened a stream connection (pipes, datagrams and files are none). Did"
-                      " anybody send a request%s? Does the program keep its sockets in a child that sonde cannot watch?"
-                      " `sonde check CMD` tells.",
+        say(p, "WHY",
+            "No process accepted or opened a stream connection (pipes, datagrams and files are "
+            "none). Did"
+            " anybody send a request%s? Does the program keep its sockets in a child that sonde "
+            "cannot watch?"
+            " `sonde check CMD` tells.",
             r->running ? " yet" : "");
     else if (r->connections.bytes_in + r->connections.bytes_out == 0)
         say(p, "WHY", "Connections were made, but not one byte went over them.");
     else if (r->unreads)
-        say(p, "WHY", "What went over the connections could not be read as requests: sonde reads HTTP/1 and Redis.");
+        say(p, "WHY",
+            "What went over the connections could not be read as requests: sonde reads HTTP/1 and "
+            "Redis.");
     else if (r->in_flights)
         say(p, "WHY", "Requests have begun, but none has ended yet.");
     else
-        say(p, "WHY", "Bytes went over the connections, but no request was complete before its connection or process"
-                      " ended.");
+        say(p, "WHY",
+            "Bytes went over the connections, but no request was complete before its connection or "
+            "process"
+            " ended.");
 }
 
 /* --- the foot --- */
@@ -1032,7 +1069,8 @@ static void put_outputs(struct page *p)
     for (int i = 0; i < p->r->outputs; i++) {
         const struct report_output *o = &p->r->output[i];
         const struct documents *d = &o->documents;
-        uint64_t dropped = d->dropped_memory + d->dropped_exit + d->dropped_refused + o->dropped_collector;
+        uint64_t dropped =
+            d->dropped_memory + d->dropped_exit + d->dropped_refused + o->dropped_collector;
         char name[200];
         struct text t = {.used = 0};
         clean(name, sizeof name, o->name, p->style->utf8);
@@ -1046,7 +1084,8 @@ static void put_outputs(struct page *p)
         if (d->dropped_exit)
             add(&t, " (%s not delivered in time: raise exit.flush_s)", grouped(d->dropped_exit).s);
         else if (d->dropped_memory)
-            add(&t, " (%s while it was slow: raise output.memory_bytes)", grouped(d->dropped_memory).s);
+            add(&t, " (%s while it was slow: raise output.memory_bytes)",
+                grouped(d->dropped_memory).s);
         say(p, i ? "" : "SENT", "%s", t.s);
     }
 }
@@ -1060,11 +1099,13 @@ static void put_store(struct page *p)
         if (strcmp(r->shed[i].reason, "size") == 0)
             by_size = r->shed[i].count;
         else
-            say(p, told++ ? "" : "SAMPLES", "%s sampled request%s not kept: %s; the totals above count them",
+            say(p, told++ ? "" : "SAMPLES",
+                "%s sampled request%s not kept: %s; the totals above count them",
                 grouped(r->shed[i].count).s, plural(r->shed[i].count), r->shed[i].reason);
     }
     if (r->lives > 1)
-        say(p, "NOTE", "the collector was started anew %u time%s; what was lost meanwhile is counted above",
+        say(p, "NOTE",
+            "the collector was started anew %u time%s; what was lost meanwhile is counted above",
             r->lives - 1, plural(r->lives - 1));
     if (!p->style->store)
         return;
@@ -1123,7 +1164,8 @@ static uint64_t known(uint64_t v)
     return v == UNKNOWN ? 0 : v;
 }
 
-/* One letter a unit of time; a phase's letters end where its end in time falls, so that errors do not add up. */
+/* One letter a unit of time; a phase's letters end where its end in time falls, so that errors do
+ * not add up. */
 static void put_bar(FILE *f, const struct report_span *s, double unit)
 {
     uint64_t work = known(s->work_ns), down = known(s->downstream_ns);
@@ -1131,7 +1173,10 @@ static void put_bar(FILE *f, const struct report_span *s, double unit)
     const struct {
         char letter;
         uint64_t ns;
-    } phase[] = {{'q', known(s->queue_ns)}, {'r', known(s->receive_ns)}, {'w', work - down}, {'d', down},
+    } phase[] = {{'q', known(s->queue_ns)},
+                 {'r', known(s->receive_ns)},
+                 {'w', work - down},
+                 {'d', down},
                  {'s', known(s->send_ns)}};
     uint64_t total = 0;
     int letters = 0;
@@ -1155,7 +1200,8 @@ void report_slowest_text(const struct report *r, const struct report_style *styl
     int longest = 0;
     uint64_t most = 1;
     if (r->slowests == 0) {
-        say(&p, "SLOWEST", "no sampled request in this store%s", r->cut ? " in the time asked for" : "");
+        say(&p, "SLOWEST", "no sampled request in this store%s",
+            r->cut ? " in the time asked for" : "");
         return;
     }
     for (int i = 0; i < r->slowests; i++) {

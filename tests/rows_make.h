@@ -1,5 +1,6 @@
 /*
- * rows_make.h - rows as the pipeline's thread would send them, for tests of the store, the report and the outputs.
+ * rows_make.h - rows as the pipeline's thread would send them, for tests of the store, the report
+ * and the outputs.
  *
  * Context: tests only. Each function gives a row in one buffer that the next call uses again.
  */
@@ -14,11 +15,6 @@
 #define SECOND UINT64_C(1000000000)
 #define MS UINT64_C(1000000)
 #define US UINT64_C(1000)
-
-/* Until the stages that own them are linked in. */
-__attribute__((weak)) const char *const loss_names[LOSS_COUNT] = {"full",       "no_lane",   "nested",
-                                                                  "unfinished", "collector", "damaged"};
-__attribute__((weak)) const char *const unread_names[UNREAD_COUNT] = {"tls", "unknown", "late_attach", "capture"};
 
 struct made {
     struct row row;
@@ -50,7 +46,8 @@ static const struct row *make_end(void)
     return &made_row.row;
 }
 
-static inline const struct row *make_run(const char *id, uint64_t start_ns, const char *command, const char *settings)
+static inline const struct row *make_run(const char *id, uint64_t start_ns, const char *command,
+                                         const char *settings)
 {
     struct row_run *r = make_begin(ROW_RUN, sizeof *r);
     r->start_ns = start_ns;
@@ -72,7 +69,8 @@ static inline const struct row *make_run_end(uint64_t end_ns, int exit_code, int
     return make_end();
 }
 
-static inline const struct row *make_process(const struct row_process *p, const char *executable, const char *service)
+static inline const struct row *make_process(const struct row_process *p, const char *executable,
+                                             const char *service)
 {
     struct row_process *r = make_begin(ROW_PROCESS, sizeof *r);
     *r = *p;
@@ -81,8 +79,9 @@ static inline const struct row *make_process(const struct row_process *p, const 
     return make_end();
 }
 
-static inline const struct row *make_endpoint(uint32_t endpoint, const char *service, const char *protocol,
-                                              enum side side, const char *name, uint32_t merged_into)
+static inline const struct row *make_endpoint(uint32_t endpoint, const char *service,
+                                              const char *protocol, enum side side,
+                                              const char *name, uint32_t merged_into)
 {
     struct row_endpoint *r = make_begin(ROW_ENDPOINT, sizeof *r);
     r->endpoint = endpoint;
@@ -132,15 +131,17 @@ static inline const struct row *make_total(const struct row_total *t, const stru
     return make_end();
 }
 
-static inline const struct row *make_status(uint32_t interval, uint32_t endpoint, uint32_t status, uint64_t count)
+static inline const struct row *make_status(uint32_t interval, uint32_t endpoint, uint32_t status,
+                                            uint64_t count)
 {
     struct row_status *r = make_begin(ROW_STATUS, sizeof *r);
-    *r = (struct row_status){.interval = interval, .endpoint = endpoint, .status = status, .count = count};
+    *r = (struct row_status){
+        .interval = interval, .endpoint = endpoint, .status = status, .count = count};
     return make_end();
 }
 
-static inline const struct row *make_span(const struct row_span *s, const char *verb, const char *target,
-                                          const char *error)
+static inline const struct row *make_span(const struct row_span *s, const char *verb,
+                                          const char *target, const char *error)
 {
     struct row_span *r = make_begin(ROW_SPAN, sizeof *r);
     *r = *s;
@@ -165,8 +166,8 @@ static inline const struct row *make_in_flight_clear(void)
     return make_end();
 }
 
-static inline const struct row *make_unread(const char *address, enum unread_reason reason, uint64_t connections,
-                                            uint64_t in, uint64_t out)
+static inline const struct row *make_unread(const char *address, enum unread_reason reason,
+                                            uint64_t connections, uint64_t in, uint64_t out)
 {
     struct row_unread *r = make_begin(ROW_UNREAD, sizeof *r);
     r->connections = connections;

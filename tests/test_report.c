@@ -1,7 +1,9 @@
 /*
- * test_report.c - what a person and a program are told of a run: golden pages, JSON, sums, percentiles, verdicts.
+ * test_report.c - what a person and a program are told of a run: golden pages, JSON, sums,
+ * percentiles, verdicts.
  *
- * Pages stand in tests/cases/report/NAME.txt; SONDE_GOLDEN=write makes them anew (then read them: they are the product).
+ * Pages stand in tests/cases/report/NAME.txt; SONDE_GOLDEN=write makes them anew (then read them:
+ * they are the product).
  */
 #include <errno.h>
 #include <limits.h>
@@ -33,7 +35,8 @@ static char folder[PATH_MAX / 2];
 static int make_folder(void **state)
 {
     (void)state;
-    snprintf(folder, sizeof folder, "%s/sonde-report-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    snprintf(folder, sizeof folder, "%s/sonde-report-XXXXXX",
+             getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
     return mkdtemp(folder) ? 0 : -1;
 }
 
@@ -59,16 +62,24 @@ static struct scene begin(const char *path, const char *command, const char *set
     struct scene c = {.s = store_open(path, "00c0ffee", 0, NULL, NULL)};
     assert_non_null(c.s);
     store_push(c.s, make_run("00c0ffee", AT, command, settings));
-    c.interval = (struct row_interval){.interval = 1, .closed = 1, .start_ns = AT, .end_ns = AT + 300 * SECOND};
+    c.interval = (struct row_interval){
+        .interval = 1, .closed = 1, .start_ns = AT, .end_ns = AT + 300 * SECOND};
     return c;
 }
 
-static void process(struct scene *c, const char *executable, const char *service, int how_many, int signal_number)
+static void process(struct scene *c, const char *executable, const char *service, int how_many,
+                    int signal_number)
 {
     for (int i = 0; i < how_many; i++) {
-        struct row_process p = {.process = ++c->processes, .pid = 4710 + (int)c->processes, .parent = 4700, .merged = 1,
-                                .exit_code = signal_number ? -1 : 0, .signal = signal_number ? signal_number : -1, .ended = 1,
-                                .start_ns = AT + c->processes * MS, .end_ns = AT + 299 * SECOND};
+        struct row_process p = {.process = ++c->processes,
+                                .pid = 4710 + (int)c->processes,
+                                .parent = 4700,
+                                .merged = 1,
+                                .exit_code = signal_number ? -1 : 0,
+                                .signal = signal_number ? signal_number : -1,
+                                .ended = 1,
+                                .start_ns = AT + c->processes * MS,
+                                .end_ns = AT + 299 * SECOND};
         store_push(c->s, make_process(&p, executable, service));
     }
 }
@@ -83,8 +94,10 @@ struct traffic {
     enum side side;
 };
 
-/* 97 % at p50, 2 % at p99, and the slowest; of huge counts the shape only, scaled by the sums that are told exactly. */
-static void requests(struct scene *c, const char *service, const char *protocol, const struct traffic *t)
+/* 97 % at p50, 2 % at p99, and the slowest; of huge counts the shape only, scaled by the sums that
+ * are told exactly. */
+static void requests(struct scene *c, const char *service, const char *protocol,
+                     const struct traffic *t)
 {
     struct sketch latency, first, part;
     uint64_t left = t->count - t->errors;
@@ -97,11 +110,18 @@ static void requests(struct scene *c, const char *service, const char *protocol,
         sketch_add(&first, pool, ns * 8 / 10);
     }
     store_push(c->s, make_endpoint(++c->endpoints, service, protocol, t->side, t->name, 0));
-    struct row_total row = {.interval = 1, .endpoint = c->endpoints, .class = strcmp(protocol, "http") ? CLASS_OK : 2,
-                            .start_ns = AT, .end_ns = AT + 300 * SECOND, .count = left, .bytes_in = left * t->in,
-                            .bytes_out = left * t->out, .body_out = left * t->out * 8 / 10,
+    struct row_total row = {.interval = 1,
+                            .endpoint = c->endpoints,
+                            .class = strcmp(protocol, "http") ? CLASS_OK : 2,
+                            .start_ns = AT,
+                            .end_ns = AT + 300 * SECOND,
+                            .count = left,
+                            .bytes_in = left * t->in,
+                            .bytes_out = left * t->out,
+                            .body_out = left * t->out * 8 / 10,
                             .cost = {.allocated = left * (uint64_t)t->heap,
-                                     .freed = left * (uint64_t)(t->heap - t->kept), .allocations = left * 3}};
+                                     .freed = left * (uint64_t)(t->heap - t->kept),
+                                     .allocations = left * 3}};
     store_push(c->s, make_total(&row, &latency, &first));
     if (t->errors) {
         row.class = strcmp(protocol, "http") ? CLASS_ERROR : 5;
@@ -109,7 +129,8 @@ static void requests(struct scene *c, const char *service, const char *protocol,
         row.bytes_in = t->errors * t->in;
         row.bytes_out = t->errors * t->out;
         row.cost = (struct cost){.allocated = t->errors * (uint64_t)t->heap,
-                                 .freed = t->errors * (uint64_t)(t->heap - t->kept), .allocations = t->errors * 3};
+                                 .freed = t->errors * (uint64_t)(t->heap - t->kept),
+                                 .allocations = t->errors * 3};
         store_push(c->s, make_total(&row, &part, &part));
         store_push(c->s, make_status(1, c->endpoints, t->error_status, t->errors));
     }
@@ -124,34 +145,58 @@ static void requests(struct scene *c, const char *service, const char *protocol,
     sketch_clear(&first, pool);
 }
 
-static void slow_span(struct scene *c, uint32_t endpoint, uint64_t at_ms, const char *target, uint32_t status,
-                      const uint64_t phase_ms[5], const char *error)
+static void slow_span(struct scene *c, uint32_t endpoint, uint64_t at_ms, const char *target,
+                      uint32_t status, const uint64_t phase_ms[5], const char *error)
 {
-    uint64_t queue = phase_ms[0], receive = phase_ms[1], work = phase_ms[2] + phase_ms[3], send = phase_ms[4];
-    struct row_span s = {.id = ++c->spans, .endpoint = endpoint, .process = 1, .pid = 4711, .tid = 4711,
-                         .start_ns = AT + at_ms * MS, .duration_ns = (receive + work + send) * MS, .queue_ns = queue * MS,
-                         .receive_ns = receive * MS, .work_ns = work * MS, .first_byte_ns = (receive + work) * MS,
-                         .send_ns = send * MS, .downstream_ns = phase_ms[3] * MS, .rate = 1, .status = status,
-                         .error = status >= 500 || *error, .answered = 1, .why = WHY_SLOW};
+    uint64_t queue = phase_ms[0], receive = phase_ms[1], work = phase_ms[2] + phase_ms[3],
+             send = phase_ms[4];
+    struct row_span s = {.id = ++c->spans,
+                         .endpoint = endpoint,
+                         .process = 1,
+                         .pid = 4711,
+                         .tid = 4711,
+                         .start_ns = AT + at_ms * MS,
+                         .duration_ns = (receive + work + send) * MS,
+                         .queue_ns = queue * MS,
+                         .receive_ns = receive * MS,
+                         .work_ns = work * MS,
+                         .first_byte_ns = (receive + work) * MS,
+                         .send_ns = send * MS,
+                         .downstream_ns = phase_ms[3] * MS,
+                         .rate = 1,
+                         .status = status,
+                         .error = status >= 500 || *error,
+                         .answered = 1,
+                         .why = WHY_SLOW};
     store_push(c->s, make_span(&s, target[1] == 'o' ? "POST" : "GET", target, error));
 }
 
 static void end(struct scene *c, int exit_code, int signal_number)
 {
     if (c->processes) /* as heap_of_first has it */
-        c->interval.flow.outside = (struct cost){.allocated = c->allocated / 50, .freed = c->allocated / 50, .allocations = 11};
+        c->interval.flow.outside = (struct cost){
+            .allocated = c->allocated / 50, .freed = c->allocated / 50, .allocations = 11};
     store_push(c->s, make_interval(&c->interval));
     if (exit_code >= 0 || signal_number >= 0)
         store_push(c->s, make_run_end(AT + 300 * SECOND, exit_code, signal_number));
     store_push(c->s, make_commit(AT + 300 * SECOND));
 }
 
-static void heap_of_first(struct scene *c, const char *executable, const char *service, int signal_number)
+static void heap_of_first(struct scene *c, const char *executable, const char *service,
+                          int signal_number)
 {
-    struct row_process p = {.process = 1, .pid = 4711, .parent = 4700, .merged = 1, .exit_code = signal_number ? -1 : 0,
-                            .signal = signal_number ? signal_number : -1, .ended = 1, .start_ns = AT + MS,
-                            .end_ns = AT + 299 * SECOND, .allocated = c->allocated + c->allocated / 50,
-                            .freed = c->freed + c->allocated / 50, .allocations = c->allocations + 11};
+    struct row_process p = {.process = 1,
+                            .pid = 4711,
+                            .parent = 4700,
+                            .merged = 1,
+                            .exit_code = signal_number ? -1 : 0,
+                            .signal = signal_number ? signal_number : -1,
+                            .ended = 1,
+                            .start_ns = AT + MS,
+                            .end_ns = AT + 299 * SECOND,
+                            .allocated = c->allocated + c->allocated / 50,
+                            .freed = c->freed + c->allocated / 50,
+                            .allocations = c->allocations + 11};
     store_push(c->s, make_process(&p, executable, service));
 }
 
@@ -164,12 +209,20 @@ static void events(struct scene *c, uint64_t written, uint64_t lost_full)
 
 static struct scene nginx_scene(const char *path)
 {
-    struct scene c = begin(path, "[\"nginx\",\"-g\",\"daemon off;\"]", "{\"memory.heap\":true,\"arena.bytes\":33554432}");
+    struct scene c = begin(path, "[\"nginx\",\"-g\",\"daemon off;\"]",
+                           "{\"memory.heap\":true,\"arena.bytes\":33554432}");
     process(&c, "/usr/sbin/nginx", "nginx", 5, 0);
-    requests(&c, "nginx", "http", &(struct traffic){"GET /users/{id}", 1809184, 0, 0, 118 * US, 310 * US, 48200 * US, 111, 1204, 4200, 0, SIDE_SERVER});
-    requests(&c, "nginx", "http", &(struct traffic){"GET /static/*.css", 602000, 0, 0, 64 * US, 140 * US, 9100 * US, 108, 1600, 2100, 0, SIDE_SERVER});
-    requests(&c, "nginx", "http", &(struct traffic){"POST /orders", 1204, 12, 502, 41 * MS, 181 * MS, 411 * MS, 412, 389, 41000, 31000, SIDE_SERVER});
-    static const uint64_t a[5] = {0, 4, 12, 390, 5}, b[5] = {0, 5, 25, 150, 1}, q[5] = {30, 1, 17, 0, 0};
+    requests(&c, "nginx", "http",
+             &(struct traffic){"GET /users/{id}", 1809184, 0, 0, 118 * US, 310 * US, 48200 * US,
+                               111, 1204, 4200, 0, SIDE_SERVER});
+    requests(&c, "nginx", "http",
+             &(struct traffic){"GET /static/*.css", 602000, 0, 0, 64 * US, 140 * US, 9100 * US, 108,
+                               1600, 2100, 0, SIDE_SERVER});
+    requests(&c, "nginx", "http",
+             &(struct traffic){"POST /orders", 1204, 12, 502, 41 * MS, 181 * MS, 411 * MS, 412, 389,
+                               41000, 31000, SIDE_SERVER});
+    static const uint64_t a[5] = {0, 4, 12, 390, 5}, b[5] = {0, 5, 25, 150, 1},
+                          q[5] = {30, 1, 17, 0, 0};
     slow_span(&c, 3, 191204, "/orders", 502, a, "");
     slow_span(&c, 3, 192204, "/orders", 502, b, "");
     slow_span(&c, 3, 100870, "/orders", 201, b, "");
@@ -273,7 +326,9 @@ static void test_page_wide_and_utf8(void **state)
 {
     (void)state;
     struct scene c = nginx_scene("none");
-    requests(&c, "nginx", "http", &(struct traffic){"GET /api/v2/organisations/{id}/projects/{id}/members/überall", 88, 1, 500, 3 * MS, 9 * MS, 20 * MS, 311, 2204, 4200, -12, SIDE_SERVER});
+    requests(&c, "nginx", "http",
+             &(struct traffic){"GET /api/v2/organisations/{id}/projects/{id}/members/überall", 88,
+                               1, 500, 3 * MS, 9 * MS, 20 * MS, 311, 2204, 4200, -12, SIDE_SERVER});
     end(&c, 0, -1);
     expect_page(&c, "nginx_wide", 132, true);
 }
@@ -291,14 +346,27 @@ static void test_page_redis_with_losses(void **state)
     (void)state;
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/s.db", folder);
-    struct scene c = begin(path, "[\"redis-server\",\"--save\",\"\",\"--port\",\"7001\"]", "{\"arena.bytes\":33554432}");
+    struct scene c = begin(path, "[\"redis-server\",\"--save\",\"\",\"--port\",\"7001\"]",
+                           "{\"arena.bytes\":33554432}");
     process(&c, "/usr/bin/redis-check-rdb", "redis-server", 1, 0);
-    requests(&c, "redis-server", "redis", &(struct traffic){"SET", 8123456, 0, 0, 8 * US, 21 * US, 3100 * US, 51, 5, 96, 32, SIDE_SERVER});
-    requests(&c, "redis-server", "redis", &(struct traffic){"GET", 12000456, 0, 0, 6 * US, 18 * US, 2900 * US, 36, 18, 40, 0, SIDE_SERVER});
-    requests(&c, "redis-server", "redis", &(struct traffic){"INCR", 412, 400, 0, 6 * US, 18 * US, 29 * US, 36, 68, 40, -3, SIDE_SERVER});
+    requests(&c, "redis-server", "redis",
+             &(struct traffic){"SET", 8123456, 0, 0, 8 * US, 21 * US, 3100 * US, 51, 5, 96, 32,
+                               SIDE_SERVER});
+    requests(&c, "redis-server", "redis",
+             &(struct traffic){"GET", 12000456, 0, 0, 6 * US, 18 * US, 2900 * US, 36, 18, 40, 0,
+                               SIDE_SERVER});
+    requests(&c, "redis-server", "redis",
+             &(struct traffic){"INCR", 412, 400, 0, 6 * US, 18 * US, 29 * US, 36, 68, 40, -3,
+                               SIDE_SERVER});
     for (int i = 0; i < 400; i++) {
-        struct row_span s = {.id = (uint64_t)i, .endpoint = 3, .start_ns = AT + (uint64_t)i * SECOND / 10, .duration_ns = 6 * US,
-                             .error = 1, .answered = 1, .rate = 1, .why = WHY_ERROR};
+        struct row_span s = {.id = (uint64_t)i,
+                             .endpoint = 3,
+                             .start_ns = AT + (uint64_t)i * SECOND / 10,
+                             .duration_ns = 6 * US,
+                             .error = 1,
+                             .answered = 1,
+                             .rate = 1,
+                             .why = WHY_ERROR};
         store_push(c.s, make_span(&s, "INCR", "", "WRONGTYPE"));
     }
     c.interval.flow.accepted = 50;
@@ -315,7 +383,9 @@ static void test_page_tls_not_read(void **state)
     (void)state;
     struct scene c = begin("none", "[\"/usr/sbin/nginx\"]", "{}");
     process(&c, "/usr/sbin/nginx", "nginx", 3, 0);
-    requests(&c, "nginx", "http", &(struct traffic){"GET /", 48211, 0, 0, 118 * US, 310 * US, 48200 * US, 111, 1204, 4200, 0, SIDE_SERVER});
+    requests(&c, "nginx", "http",
+             &(struct traffic){"GET /", 48211, 0, 0, 118 * US, 310 * US, 48200 * US, 111, 1204,
+                               4200, 0, SIDE_SERVER});
     store_push(c.s, make_unread("0.0.0.0:443", UNREAD_TLS, 120, 8000000, 80000000));
     store_push(c.s, make_unread("10.1.2.3:5432", UNREAD_UNKNOWN, 8, 120000, 480));
     c.interval.flow.accepted = 220;
@@ -331,12 +401,20 @@ static void test_page_killed_server_names_what_was_in_flight(void **state)
     (void)state;
     struct scene c = begin("none", "[\"./shop\",\"--config\",\"a file with spaces.json\"]", "{}");
     process(&c, "/srv/shop", "shop", 1, SIGKILL);
-    requests(&c, "shop", "http", &(struct traffic){"GET /fast", 950, 0, 0, 300 * US, 2 * MS, 8 * MS, 90, 200, 4200, 10, SIDE_SERVER});
-    static const char *const names[] = {"GET /slow", "GET /slow", "POST /checkout/{id}/payment-methods/confirm", "GET /a", "GET /b", "GET /c", "GET /d"};
+    requests(&c, "shop", "http",
+             &(struct traffic){"GET /fast", 950, 0, 0, 300 * US, 2 * MS, 8 * MS, 90, 200, 4200, 10,
+                               SIDE_SERVER});
+    static const char *const names[] = {
+        "GET /slow", "GET /slow", "POST /checkout/{id}/payment-methods/confirm", "GET /a", "GET /b",
+        "GET /c",    "GET /d"};
     store_push(c.s, make_in_flight_clear());
     for (int i = 0; i < 7; i++) {
-        struct row_in_flight f = {.span = 900 + (uint64_t)i, .pid = 4711, .tid = 4712 + i, .start_ns = AT + 290 * SECOND + (uint64_t)i,
-                                  .age_ns = (uint64_t)(10 - i) * 230 * MS, .in_call = i == 2 ? CALL_NONE : CALL_POLL};
+        struct row_in_flight f = {.span = 900 + (uint64_t)i,
+                                  .pid = 4711,
+                                  .tid = 4712 + i,
+                                  .start_ns = AT + 290 * SECOND + (uint64_t)i,
+                                  .age_ns = (uint64_t)(10 - i) * 230 * MS,
+                                  .in_call = i == 2 ? CALL_NONE : CALL_POLL};
         store_push(c.s, make_in_flight(&f, names[i]));
     }
     c.interval.flow.accepted = 12;
@@ -361,7 +439,11 @@ static void test_pages_without_a_request(void **state)
 
     c = begin("none", "[\"mysqld\"]", "{}");
     process(&c, "/usr/sbin/mysqld", "mysqld", 1, 0);
-    c.interval.flow = (struct flow){.accepted = 5, .bytes_in = 1000, .bytes_out = 3000, .outside_in = 1000, .outside_out = 3000};
+    c.interval.flow = (struct flow){.accepted = 5,
+                                    .bytes_in = 1000,
+                                    .bytes_out = 3000,
+                                    .outside_in = 1000,
+                                    .outside_out = 3000};
     store_push(c.s, make_unread("127.0.0.1:3306", UNREAD_UNKNOWN, 5, 1000, 3000));
     events(&c, 52, 0);
     end(&c, 0, -1);
@@ -373,7 +455,9 @@ static void test_page_only_outbound(void **state)
     (void)state;
     struct scene c = begin("none", "[\"curl\",\"-s\",\"http://example.test/\"]", "{}");
     process(&c, "/usr/bin/curl", "curl", 1, 0);
-    requests(&c, "curl", "http", &(struct traffic){"GET /", 1, 0, 0, 41 * MS, 41 * MS, 41 * MS, 1270, 79, 20480, 1024, SIDE_CLIENT});
+    requests(&c, "curl", "http",
+             &(struct traffic){"GET /", 1, 0, 0, 41 * MS, 41 * MS, 41 * MS, 1270, 79, 20480, 1024,
+                               SIDE_CLIENT});
     c.interval.flow.opened = 1;
     events(&c, 7, 0);
     heap_of_first(&c, "/usr/bin/curl", "curl", 0);
@@ -384,8 +468,13 @@ static void test_page_only_outbound(void **state)
 static void test_page_several_services_many_endpoints(void **state)
 {
     (void)state;
-    struct scene c = begin("none", "[\"/opt/app/start-everything.sh\",\"--environment=production\",\"--listen=0.0.0.0:8080\",\"--workers=16\"]", "{}");
-    static const char *const things[] = {"users", "orders", "customers", "invoices-with-a-very-long-name", "products", "carts"};
+    struct scene c = begin("none",
+                           "[\"/opt/app/"
+                           "start-everything.sh\",\"--environment=production\",\"--listen=0.0.0.0:"
+                           "8080\",\"--workers=16\"]",
+                           "{}");
+    static const char *const things[] = {
+        "users", "orders", "customers", "invoices-with-a-very-long-name", "products", "carts"};
     process(&c, "/usr/sbin/haproxy", "haproxy", 1, 0);
     process(&c, "/usr/bin/node", "node", 16, 0);
     process(&c, "/bin/sh", "sh", 2, 0);
@@ -393,14 +482,24 @@ static void test_page_several_services_many_endpoints(void **state)
     process(&c, "/usr/sbin/cron", "cron", 1, SIGSEGV);
     for (int i = 0; i < 30; i++) {
         char name[128];
-        snprintf(name, sizeof name, "%s /api/v%d/%s/{id}%s", i % 3 ? "GET" : "DELETE", i % 2 + 1, things[i % 6], i % 5 ? i % 4 ? "" : "/history" : "/attachments/{name}");
+        snprintf(name, sizeof name, "%s /api/v%d/%s/{id}%s", i % 3 ? "GET" : "DELETE", i % 2 + 1,
+                 things[i % 6], i % 5 ? i % 4 ? "" : "/history" : "/attachments/{name}");
         name[strlen("GET /api/v") + (i % 3 ? 0 : 3)] = (char)('1' + i / 6); /* no two alike */
-        requests(&c, "node", "http", &(struct traffic){name, 40000 - (uint64_t)i * 1300, i == 4 ? 3 : 0, 500, (uint64_t)(200 + i * 40) * US,
-                                                      (uint64_t)(800 + i * 90) * US, (uint64_t)(30 + i) * MS, 300, 5000 + (uint64_t)i * 100, 60000, i % 4 == 0 ? 120 : 0, SIDE_SERVER});
+        requests(&c, "node", "http",
+                 &(struct traffic){name, 40000 - (uint64_t)i * 1300, i == 4 ? 3 : 0, 500,
+                                   (uint64_t)(200 + i * 40) * US, (uint64_t)(800 + i * 90) * US,
+                                   (uint64_t)(30 + i) * MS, 300, 5000 + (uint64_t)i * 100, 60000,
+                                   i % 4 == 0 ? 120 : 0, SIDE_SERVER});
     }
-    requests(&c, "haproxy", "http", &(struct traffic){"GET /api/{rest}", 500000, 0, 0, 400 * US, 2 * MS, 90 * MS, 280, 5400, 0, 0, SIDE_SERVER});
-    requests(&c, "haproxy", "http", &(struct traffic){"GET /api/{rest}", 500000, 3, 500, 300 * US, 2 * MS, 90 * MS, 5400, 310, 0, 0, SIDE_CLIENT});
-    requests(&c, "node", "redis", &(struct traffic){"GET", 9000000000000, 0, 0, 300 * US, 2 * MS, 90 * MS, 280, 5400, 0, 0, SIDE_CLIENT});
+    requests(&c, "haproxy", "http",
+             &(struct traffic){"GET /api/{rest}", 500000, 0, 0, 400 * US, 2 * MS, 90 * MS, 280,
+                               5400, 0, 0, SIDE_SERVER});
+    requests(&c, "haproxy", "http",
+             &(struct traffic){"GET /api/{rest}", 500000, 3, 500, 300 * US, 2 * MS, 90 * MS, 5400,
+                               310, 0, 0, SIDE_CLIENT});
+    requests(&c, "node", "redis",
+             &(struct traffic){"GET", 9000000000000, 0, 0, 300 * US, 2 * MS, 90 * MS, 280, 5400, 0,
+                               0, SIDE_CLIENT});
     store_push(c.s, make_unread("127.0.0.1:5432", UNREAD_UNKNOWN, 16, 92000000, 12000000));
     c.interval.flow.accepted = 812345;
     c.interval.flow.opened = 4000;
@@ -409,7 +508,13 @@ static void test_page_several_services_many_endpoints(void **state)
     events(&c, 123456789012, 0);
     store_count_shed(c.s, "disk full", 1234);
     store_count_shed(c.s, "size", 91234);
-    store_documents(c.s, "https://es1:9200,https://es2:9200", &(struct documents){.accepted = 120000, .acknowledged = 119000, .duplicates = 12, .dead = 3, .queued = 0, .dropped_exit = 985});
+    store_documents(c.s, "https://es1:9200,https://es2:9200",
+                    &(struct documents){.accepted = 120000,
+                                        .acknowledged = 119000,
+                                        .duplicates = 12,
+                                        .dead = 3,
+                                        .queued = 0,
+                                        .dropped_exit = 985});
     heap_of_first(&c, "/usr/sbin/haproxy", "haproxy", 0);
     end(&c, 0, SIGINT);
     expect_page(&c, "several_services", 80, false);
@@ -420,7 +525,10 @@ static void test_page_hostile_text_does_not_reach_the_terminal(void **state)
     (void)state;
     struct scene c = begin("none", "[\"x\\u001b[31m\",\"'\"]", "{}");
     process(&c, "/tmp/a\033]0;b\007", "a\033[2J", 1, 0);
-    requests(&c, "a\033[2J", "http", &(struct traffic){"GET /\r\n\033[1mbold\xc2\x9b" "31m\xff", 1, 1, 500, MS, MS, MS, 10, 10, 0, 0, SIDE_SERVER});
+    requests(&c, "a\033[2J", "http",
+             &(struct traffic){"GET /\r\n\033[1mbold\xc2\x9b"
+                               "31m\xff",
+                               1, 1, 500, MS, MS, MS, 10, 10, 0, 0, SIDE_SERVER});
     events(&c, 3, 0);
     end(&c, 0, -1);
     struct report *r = load(&c, &(struct report_query){.slowest = 3});
@@ -488,8 +596,9 @@ static double number(const cJSON *json, const char *path)
     char name[128];
     snprintf(name, sizeof name, "%s", path);
     for (char *at = strtok(name, "."); at; at = strtok(NULL, ".")) {
-        json = *at >= '0' && *at <= '9' && cJSON_IsArray(json) ? cJSON_GetArrayItem(json, atoi(at))
-                                                               : cJSON_GetObjectItemCaseSensitive(json, at);
+        json = *at >= '0' && *at <= '9' && cJSON_IsArray(json)
+                   ? cJSON_GetArrayItem(json, atoi(at))
+                   : cJSON_GetObjectItemCaseSensitive(json, at);
         if (!json)
             fail_msg("%s is missing", path);
     }
@@ -507,7 +616,14 @@ static void test_json_holds_what_it_promises(void **state)
     (void)state;
     struct scene c = nginx_scene("none");
     store_push(c.s, make_unread("127.0.0.1:443", UNREAD_TLS, 2, 10, 20));
-    store_documents(c.s, "http://a:9200", &(struct documents){.carried = 5, .accepted = 10, .acknowledged = 9, .duplicates = 1, .dead = 1, .queued = 2, .dropped_memory = 2});
+    store_documents(c.s, "http://a:9200",
+                    &(struct documents){.carried = 5,
+                                        .accepted = 10,
+                                        .acknowledged = 9,
+                                        .duplicates = 1,
+                                        .dead = 1,
+                                        .queued = 2,
+                                        .dropped_memory = 2});
     end(&c, 0, SIGTERM);
     struct report *r = load(&c, NULL);
     cJSON *j = as_json(r);
@@ -516,7 +632,10 @@ static void test_json_holds_what_it_promises(void **state)
     assert_int_equal(number(j, "version"), 1);
     assert_true(number(j, "sketch_error") <= 0.01);
     assert_string_equal(words(cJSON_GetObjectItem(j, "run"), "start"), "2026-01-31T12:00:00.000Z");
-    assert_string_equal(cJSON_GetArrayItem(cJSON_GetObjectItem(cJSON_GetObjectItem(j, "run"), "command"), 2)->valuestring, "daemon off;");
+    assert_string_equal(
+        cJSON_GetArrayItem(cJSON_GetObjectItem(cJSON_GetObjectItem(j, "run"), "command"), 2)
+            ->valuestring,
+        "daemon off;");
     assert_int_equal(number(j, "run.signal"), SIGTERM);
     assert_int_equal(number(j, "endpoints.0.count"), 1809184);
     assert_int_equal(number(j, "endpoints.2.errors"), 12);
@@ -527,20 +646,23 @@ static void test_json_holds_what_it_promises(void **state)
     assert_int_equal(number(j, "endpoints.0.heap.retained_bytes"), -1);
     assert_int_equal(number(j, "outside.cpu_ns"), -1);
     /* the sums of INTERFACE.md */
-    double in = number(j, "outside.bytes_in"), heap = number(j, "outside.allocated_bytes"), processes = 0;
+    double in = number(j, "outside.bytes_in"), heap = number(j, "outside.allocated_bytes"),
+           processes = 0;
     const cJSON *e;
     cJSON_ArrayForEach(e, cJSON_GetObjectItem(j, "endpoints"))
     {
         in += number(e, "bytes_in");
         heap += number(e, "heap.allocated_bytes");
     }
-    cJSON_ArrayForEach(e, cJSON_GetObjectItem(j, "processes")) processes += number(e, "allocated_bytes");
+    cJSON_ArrayForEach(e, cJSON_GetObjectItem(j, "processes")) processes +=
+        number(e, "allocated_bytes");
     assert_true(in == number(j, "connections.bytes_in"));
     assert_true(heap == processes);
     assert_int_equal(number(j, "events.written"), number(j, "events.drained"));
     assert_int_equal(number(j, "documents.carried") + number(j, "documents.accepted"),
-                     number(j, "documents.acknowledged") + number(j, "documents.duplicates") + number(j, "documents.dead") +
-                         number(j, "documents.dropped.memory") + number(j, "documents.queued"));
+                     number(j, "documents.acknowledged") + number(j, "documents.duplicates") +
+                         number(j, "documents.dead") + number(j, "documents.dropped.memory") +
+                         number(j, "documents.queued"));
     cJSON_Delete(j);
     report_free(r);
     store_close(c.s);
@@ -551,7 +673,9 @@ static void test_json_keeps_big_integers_and_odd_text(void **state)
     (void)state;
     struct scene c = begin("none", "not json", "neither");
     process(&c, "/bin/\"x\"\\", "s", 1, 0);
-    requests(&c, "s", "http", &(struct traffic){"GET /\xff\xc0\x80\xed\xa0\x80 \"\\\n\xc3\xa4", 1, 0, 0, MS, MS, MS, 9007199254740993, 1, 0, 0, SIDE_SERVER});
+    requests(&c, "s", "http",
+             &(struct traffic){"GET /\xff\xc0\x80\xed\xa0\x80 \"\\\n\xc3\xa4", 1, 0, 0, MS, MS, MS,
+                               9007199254740993, 1, 0, 0, SIDE_SERVER});
     events(&c, 3, 0);
     end(&c, 0, -1);
     struct report *r = load(&c, NULL);
@@ -561,7 +685,8 @@ static void test_json_keeps_big_integers_and_odd_text(void **state)
     report_json(r, f);
     fclose(f);
     assert_non_null(strstr(text, "\"bytes_in\":9007199254740993"));
-    assert_non_null(strstr(text, "GET /\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd \\\"\\\\\\u000a\xc3\xa4"));
+    assert_non_null(
+        strstr(text, "GET /\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd \\\"\\\\\\u000a\xc3\xa4"));
     assert_non_null(strstr(text, "\"command\":null"));
     f = popen("jq -e . >/dev/null", "w"); /* another reader's opinion */
     fputs(text, f);
@@ -576,8 +701,11 @@ static void test_merged_endpoints_add_up(void **state)
     (void)state;
     struct scene c = begin("none", "[\"x\"]", "{}");
     process(&c, "/x", "x", 1, 0);
-    requests(&c, "x", "http", &(struct traffic){"GET /a", 10, 2, 500, MS, MS, MS, 10, 20, 30, 0, SIDE_SERVER});
-    requests(&c, "x", "http", &(struct traffic){"GET /b", 100, 1, 503, 4 * MS, 4 * MS, 4 * MS, 10, 20, 30, 0, SIDE_SERVER});
+    requests(&c, "x", "http",
+             &(struct traffic){"GET /a", 10, 2, 500, MS, MS, MS, 10, 20, 30, 0, SIDE_SERVER});
+    requests(&c, "x", "http",
+             &(struct traffic){"GET /b", 100, 1, 503, 4 * MS, 4 * MS, 4 * MS, 10, 20, 30, 0,
+                               SIDE_SERVER});
     store_push(c.s, make_endpoint(3, "x", "http", SIDE_SERVER, "GET /{id}", 0));
     store_push(c.s, make_endpoint(1, "x", "http", SIDE_SERVER, "GET /a", 2));
     store_push(c.s, make_endpoint(2, "x", "http", SIDE_SERVER, "GET /b", 3));
@@ -598,7 +726,8 @@ static struct store *ten_intervals(const char *path)
 {
     struct store *s = store_open(path, "1", 0, NULL, NULL);
     store_push(s, make_run("1", AT, "[\"x\"]", "{}"));
-    struct row_process p = {.process = 1, .pid = 1, .merged = 1, .start_ns = AT, .exit_code = -1, .signal = -1};
+    struct row_process p = {
+        .process = 1, .pid = 1, .merged = 1, .start_ns = AT, .exit_code = -1, .signal = -1};
     store_push(s, make_process(&p, "/x", "x"));
     store_push(s, make_endpoint(1, "x", "http", SIDE_SERVER, "GET /a", 0));
     store_push(s, make_endpoint(2, "x", "http", SIDE_SERVER, "GET /b", 0));
@@ -606,9 +735,17 @@ static struct store *ten_intervals(const char *path)
         struct sketch latency;
         sketch_init(&latency);
         sketch_add(&latency, pool, i * MS);
-        struct row_interval interval = {.interval = i, .closed = 1, .start_ns = AT + (i - 1) * 10 * SECOND, .end_ns = AT + i * 10 * SECOND,
-                                        .written = 5, .drained = 5};
-        struct row_total t = {.interval = i, .endpoint = i <= 3 ? 1 : 2, .class = 2, .count = 1, .cost = {.allocated = 100 * i, .cpu_ns = 7}};
+        struct row_interval interval = {.interval = i,
+                                        .closed = 1,
+                                        .start_ns = AT + (i - 1) * 10 * SECOND,
+                                        .end_ns = AT + i * 10 * SECOND,
+                                        .written = 5,
+                                        .drained = 5};
+        struct row_total t = {.interval = i,
+                              .endpoint = i <= 3 ? 1 : 2,
+                              .class = 2,
+                              .count = 1,
+                              .cost = {.allocated = 100 * i, .cpu_ns = 7}};
         store_push(s, make_total(&t, &latency, &latency));
         store_push(s, make_interval(&interval));
         sketch_clear(&latency, pool);
@@ -622,7 +759,9 @@ static void test_since_shows_whole_intervals_of_that_time(void **state)
     (void)state;
     struct store *s = ten_intervals("none");
     struct report *r;
-    assert_int_equal(report_load(store_connection(s), &(struct report_query){.since_ns = AT + 75 * SECOND}, &r), 0);
+    assert_int_equal(
+        report_load(store_connection(s), &(struct report_query){.since_ns = AT + 75 * SECOND}, &r),
+        0);
     assert_int_equal(r->requests, 3);
     assert_int_equal(r->endpoints, 1);
     assert_int_equal(r->events.written, 15);
@@ -631,13 +770,17 @@ static void test_since_shows_whole_intervals_of_that_time(void **state)
     assert_int_equal(r->endpoint[0].latency.min, 8 * MS);
     assert_int_equal(r->endpoint[0].cpu_ns, 21);
     report_free(r);
-    assert_int_equal(report_load(store_connection(s), &(struct report_query){.since_ns = AT + 500 * SECOND}, &r), 0);
+    assert_int_equal(
+        report_load(store_connection(s), &(struct report_query){.since_ns = AT + 500 * SECOND}, &r),
+        0);
     assert_int_equal(r->requests, 0);
     report_free(r);
-    assert_int_equal(report_load(store_connection(s), &(struct report_query){.sort = "p99"}, &r), 0);
+    assert_int_equal(report_load(store_connection(s), &(struct report_query){.sort = "p99"}, &r),
+                     0);
     assert_string_equal(r->endpoint[0].name, "GET /b");
     assert_int_equal(r->endpoint[0].latency.p999, 10 * MS);
-    assert_true(r->endpoint[0].latency.p50 >= 7 * MS * 99 / 100 && r->endpoint[0].latency.p50 <= 7 * MS * 101 / 100);
+    assert_true(r->endpoint[0].latency.p50 >= 7 * MS * 99 / 100 &&
+                r->endpoint[0].latency.p50 <= 7 * MS * 101 / 100);
     report_free(r);
     store_close(s);
 }
@@ -649,10 +792,11 @@ static void test_verdicts(void **state)
         uint64_t lost, bound;
         bool unread, process, ended;
         enum report_verdict verdict;
-    } cases[] = {{0, 0, false, true, true, REPORT_COMPLETE}, {1, 0, false, true, true, REPORT_LOSSY},
-                 {1, 0, true, true, true, REPORT_LOSSY},     {0, 0, true, true, true, REPORT_PARTIAL},
-                 {0, 1, false, true, true, REPORT_PARTIAL},  {0, 0, false, false, true, REPORT_PARTIAL},
-                 {0, 0, false, true, false, REPORT_PARTIAL}};
+    } cases[] = {
+        {0, 0, false, true, true, REPORT_COMPLETE}, {1, 0, false, true, true, REPORT_LOSSY},
+        {1, 0, true, true, true, REPORT_LOSSY},     {0, 0, true, true, true, REPORT_PARTIAL},
+        {0, 1, false, true, true, REPORT_PARTIAL},  {0, 0, false, false, true, REPORT_PARTIAL},
+        {0, 0, false, true, false, REPORT_PARTIAL}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct scene c = begin("none", "[\"x\"]", "{}");
         if (cases[i].process)
@@ -676,7 +820,8 @@ static void test_unknown_is_null(void **state)
     (void)state;
     struct scene c = begin("none", "[\"x\"]", "{\"memory.heap\":false}");
     process(&c, "/x", "x", 1, 0);
-    requests(&c, "x", "http", &(struct traffic){"GET /a", 10, 0, 0, MS, MS, MS, 10, 20, 0, 0, SIDE_SERVER});
+    requests(&c, "x", "http",
+             &(struct traffic){"GET /a", 10, 0, 0, MS, MS, MS, 10, 20, 0, 0, SIDE_SERVER});
     end(&c, 0, -1);
     struct report *r = load(&c, NULL);
     cJSON *j = as_json(r);
@@ -688,16 +833,24 @@ static void test_unknown_is_null(void **state)
     store_close(c.s);
 
     c = begin("none", "[\"x\"]", "{}");
-    struct row_process p = {.process = 1, .pid = 1, .merged = 1, .flags = PROCESS_OWN_MALLOC, .heap_tail_unknown = 1, .exit_code = -1, .signal = -1};
+    struct row_process p = {.process = 1,
+                            .pid = 1,
+                            .merged = 1,
+                            .flags = PROCESS_OWN_MALLOC,
+                            .heap_tail_unknown = 1,
+                            .exit_code = -1,
+                            .signal = -1};
     store_push(c.s, make_process(&p, "/x", "x"));
-    requests(&c, "x", "http", &(struct traffic){"GET /a", 10, 0, 0, MS, MS, MS, 10, 20, 0, 0, SIDE_SERVER});
+    requests(&c, "x", "http",
+             &(struct traffic){"GET /a", 10, 0, 0, MS, MS, MS, 10, 20, 0, 0, SIDE_SERVER});
     end(&c, 0, -1);
     r = load(&c, NULL);
     j = as_json(r);
     assert_int_equal(number(j, "endpoints.0.heap.allocated_bytes"), -1);
     assert_int_equal(number(j, "processes.0.allocated_bytes"), -1);
     assert_int_equal(number(j, "processes.0.exit_code"), -1);
-    assert_string_equal(words(cJSON_GetArrayItem(cJSON_GetObjectItem(j, "processes"), 0), "heap_tail"), "unknown");
+    assert_string_equal(
+        words(cJSON_GetArrayItem(cJSON_GetObjectItem(j, "processes"), 0), "heap_tail"), "unknown");
     cJSON_Delete(j);
     report_free(r);
     store_close(c.s);
@@ -733,7 +886,10 @@ static void test_bad_files_are_told_apart(void **state)
     assert_int_equal(try_read("none.db", message, sizeof message), -ENOENT);
     assert_non_null(strstr(message, "sonde run"));
     assert_int_equal(try_read(".", message, sizeof message), -EISDIR);
-    write_bytes("text.db", "hello, this is a text file that is long enough to have a whole header in it, is it not? yes", 90, 0);
+    write_bytes("text.db",
+                "hello, this is a text file that is long enough to have a whole header in it, is "
+                "it not? yes",
+                90, 0);
     assert_int_equal(try_read("text.db", message, sizeof message), -EUCLEAN);
     assert_non_null(strstr(message, "not a store"));
     snprintf(path, sizeof path, "%s/a.db", folder);

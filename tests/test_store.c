@@ -1,5 +1,6 @@
 /*
- * test_store.c - the local store: rows in, tables out; where it lies; a full disk; its size; a collector that takes over.
+ * test_store.c - the local store: rows in, tables out; where it lies; a full disk; its size; a
+ * collector that takes over.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -48,7 +49,8 @@ static const char *in_folder(const char *name)
 static int make_folder(void **state)
 {
     (void)state;
-    snprintf(folder, sizeof folder, "%s/sonde-store-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    snprintf(folder, sizeof folder, "%s/sonde-store-XXXXXX",
+             getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
     said[0] = 0;
     unsetenv("STATE_DIRECTORY");
     unsetenv("XDG_STATE_HOME");
@@ -92,7 +94,8 @@ static bool exists(const char *path)
 
 static struct sketch_pool *pool;
 
-static void push_total(struct store *s, uint32_t interval, uint32_t endpoint, uint64_t count, uint64_t each_ns)
+static void push_total(struct store *s, uint32_t interval, uint32_t endpoint, uint64_t count,
+                       uint64_t each_ns)
 {
     struct sketch latency, first;
     sketch_init(&latency);
@@ -101,8 +104,15 @@ static void push_total(struct store *s, uint32_t interval, uint32_t endpoint, ui
         sketch_add(&latency, pool, each_ns);
         sketch_add(&first, pool, each_ns / 2);
     }
-    struct row_total t = {.interval = interval, .endpoint = endpoint, .class = 2, .count = count, .bytes_in = count * 100,
-                          .bytes_out = count * 1000, .body_out = count * 900, .cost = {count * 4096, count * 4096, count * 2}};
+    struct row_total t = {
+        .interval = interval,
+        .endpoint = endpoint,
+        .class = 2,
+        .count = count,
+        .bytes_in = count * 100,
+        .bytes_out = count * 1000,
+        .body_out = count * 900,
+        .cost = {.allocated = count * 4096, .freed = count * 4096, .allocations = count * 2}};
     store_push(s, make_total(&t, &latency, &first));
     store_push(s, make_status(interval, endpoint, 200, count));
     sketch_clear(&latency, pool);
@@ -111,24 +121,48 @@ static void push_total(struct store *s, uint32_t interval, uint32_t endpoint, ui
 
 static void push_interval(struct store *s, uint32_t interval, bool closed, uint64_t events)
 {
-    struct row_interval i = {.interval = interval, .closed = closed, .start_ns = AT + (interval - 1) * 10 * SECOND,
-                             .end_ns = AT + interval * 10 * SECOND, .written = events, .drained = events};
+    struct row_interval i = {.interval = interval,
+                             .closed = closed,
+                             .start_ns = AT + (interval - 1) * 10 * SECOND,
+                             .end_ns = AT + interval * 10 * SECOND,
+                             .written = events,
+                             .drained = events};
     store_push(s, make_interval(&i));
 }
 
 static void push_span(struct store *s, uint64_t id, uint64_t start_ns)
 {
-    struct row_span span = {.id = id, .endpoint = 1, .process = 1, .pid = 4711, .tid = 4711, .start_ns = start_ns,
-                            .duration_ns = 100 * US, .queue_ns = UINT64_MAX, .receive_ns = 10 * US, .work_ns = 80 * US,
-                            .first_byte_ns = 90 * US, .send_ns = 10 * US, .rate = 1, .status = 200, .answered = 1};
+    struct row_span span = {.id = id,
+                            .endpoint = 1,
+                            .process = 1,
+                            .pid = 4711,
+                            .tid = 4711,
+                            .start_ns = start_ns,
+                            .duration_ns = 100 * US,
+                            .queue_ns = UINT64_MAX,
+                            .receive_ns = 10 * US,
+                            .work_ns = 80 * US,
+                            .first_byte_ns = 90 * US,
+                            .send_ns = 10 * US,
+                            .rate = 1,
+                            .status = 200,
+                            .answered = 1};
     store_push(s, make_span(&span, "GET", "/users/71", ""));
 }
 
 static void push_start(struct store *s, const char *id)
 {
     store_push(s, make_run(id, AT, "[\"nginx\"]", "{}"));
-    struct row_process p = {.process = 1, .pid = 4711, .parent = 4700, .exit_code = -1, .signal = -1, .merged = 1,
-                            .start_ns = AT, .allocated = 1000, .freed = 900, .allocations = 10};
+    struct row_process p = {.process = 1,
+                            .pid = 4711,
+                            .parent = 4700,
+                            .exit_code = -1,
+                            .signal = -1,
+                            .merged = 1,
+                            .start_ns = AT,
+                            .allocated = 1000,
+                            .freed = 900,
+                            .allocations = 10};
     store_push(s, make_process(&p, "/usr/sbin/nginx", "nginx"));
     store_push(s, make_endpoint(1, "nginx", "http", SIDE_SERVER, "GET /users/{id}", 0));
 }
@@ -167,7 +201,8 @@ static void test_rows_become_tables(void **state)
     assert_int_equal(ask(path, "SELECT count FROM requests WHERE endpoint = 'GET /users/{id}'"), 7);
     assert_int_equal(ask(path, "SELECT latency_p99 FROM total"), 100 * US);
     assert_int_equal(ask(path, "SELECT as_of_ns FROM run"), AT + SECOND);
-    assert_int_equal(ask(path, "SELECT count(*) FROM span WHERE target = '/users/71' AND queue_ns IS NULL"), 1);
+    assert_int_equal(
+        ask(path, "SELECT count(*) FROM span WHERE target = '/users/71' AND queue_ns IS NULL"), 1);
     assert_int_equal(ask(path, "SELECT exit_code IS NULL AND end_ns IS NULL FROM process"), 1);
     store_push(s, make_run_end(AT + 2 * SECOND, 0, -1));
     store_push(s, make_commit(AT + 2 * SECOND));
@@ -201,7 +236,8 @@ static void test_uncommitted_rows_are_not_seen_and_short_rows_are_none(void **st
     store_push(s, &m->row);
     store_push(s, make_commit(AT));
     assert_int_equal(store_close(s), 0);
-    assert_int_equal(ask(path, "SELECT (SELECT count(*) FROM span) + (SELECT count(*) FROM endpoint)"), 1);
+    assert_int_equal(
+        ask(path, "SELECT (SELECT count(*) FROM span) + (SELECT count(*) FROM endpoint)"), 1);
 }
 
 static void write_file(const char *path, const char *text)
@@ -259,8 +295,10 @@ static void test_a_file_that_is_no_store_is_left_alone(void **state)
     (void)state;
     char chosen[PATH_MAX], message[PATH_MAX + 256];
     const char *path = in_folder("precious.txt");
-    write_file(path, "do not overwrite me, I am longer than the seventy-two bytes that a header of SQLite takes, surely\n");
-    assert_int_equal(store_choose_path(path, chosen, sizeof chosen, message, sizeof message), -EEXIST);
+    write_file(path, "do not overwrite me, I am longer than the seventy-two bytes that a header of "
+                     "SQLite takes, surely\n");
+    assert_int_equal(store_choose_path(path, chosen, sizeof chosen, message, sizeof message),
+                     -EEXIST);
     assert_non_null(strstr(message, "-o"));
     /* another program's database */
     const char *other = in_folder("other.db");
@@ -268,7 +306,8 @@ static void test_a_file_that_is_no_store_is_left_alone(void **state)
     sqlite3_open(other, &db);
     sqlite3_exec(db, "CREATE TABLE t(x); INSERT INTO t VALUES(1)", NULL, NULL, NULL);
     sqlite3_close(db);
-    assert_int_equal(store_choose_path(other, chosen, sizeof chosen, message, sizeof message), -EEXIST);
+    assert_int_equal(store_choose_path(other, chosen, sizeof chosen, message, sizeof message),
+                     -EEXIST);
     assert_int_equal(ask(other, "SELECT x FROM t"), 1);
     /* and as the default: another name beside it */
     assert_int_equal(chdir(folder), 0);
@@ -293,9 +332,12 @@ static void test_wrong_places_name_their_remedy(void **state)
     char chosen[PATH_MAX], message[PATH_MAX + 256];
     assert_true(store_choose_path(folder, chosen, sizeof chosen, message, sizeof message) < 0);
     assert_non_null(strstr(message, "is a folder"));
-    assert_int_equal(store_choose_path(in_folder("none/a.db"), chosen, sizeof chosen, message, sizeof message), -ENOENT);
+    assert_int_equal(
+        store_choose_path(in_folder("none/a.db"), chosen, sizeof chosen, message, sizeof message),
+        -ENOENT);
     assert_non_null(strstr(message, "does not exist"));
-    assert_true(store_choose_path("/proc/a.db", chosen, sizeof chosen, message, sizeof message) < 0);
+    assert_true(store_choose_path("/proc/a.db", chosen, sizeof chosen, message, sizeof message) <
+                0);
     assert_non_null(strstr(message, "-o"));
     assert_int_equal(store_choose_path("none", chosen, sizeof chosen, message, sizeof message), 0);
     assert_string_equal(chosen, "none");
@@ -323,7 +365,8 @@ static void test_default_path_falls_back(void **state)
     unsetenv("TMPDIR");
 }
 
-/* Runs `first` in a child until it says that it is ready, then `second` here, then lets the child go. */
+/* Runs `first` in a child until it says that it is ready, then `second` here, then lets the child
+ * go. */
 static void beside(const char *path, const char *id, void (*second)(const char *))
 {
     int ready[2], go[2];
@@ -439,11 +482,16 @@ static void test_next_collector_goes_on(void **state)
         push_total(s, 1, 1, 5, 100);
         push_interval(s, 1, true, 50);
         push_total(s, 2, 1, 6, 100);
-        struct row_interval i = {.interval = 2, .start_ns = AT + 10 * SECOND, .end_ns = AT + 20 * SECOND, .written = 70,
-                                 .drained = 60, .lost = {[LOSS_FULL] = 10}};
+        struct row_interval i = {.interval = 2,
+                                 .start_ns = AT + 10 * SECOND,
+                                 .end_ns = AT + 20 * SECOND,
+                                 .written = 70,
+                                 .drained = 60,
+                                 .lost = {[LOSS_FULL] = 10}};
         store_push(s, make_interval(&i));
         store_push(s, make_unread("1.2.3.4:443", UNREAD_TLS, 2, 10, 20));
-        store_documents(s, "http://x:9200", &(struct documents){.accepted = 9, .acknowledged = 7, .queued = 2});
+        store_documents(s, "http://x:9200",
+                        &(struct documents){.accepted = 9, .acknowledged = 7, .queued = 2});
         store_push(s, make_commit(AT + 12 * SECOND));
         kill(getpid(), SIGKILL);
     }
@@ -466,13 +514,26 @@ static void test_next_collector_goes_on(void **state)
     assert_int_equal(d.queued, 2);
     store_resume_processes(s, count_processes, &allocated);
     assert_int_equal(allocated, 1000);
-    /* the new one counts everything from 1 again: another process has number 1, the old one number 2 */
+    /* the new one counts everything from 1 again: another process has number 1, the old one number
+     * 2 */
     store_push(s, make_run("r1", AT + 13 * SECOND, "[\"nginx\"]", "{}"));
-    struct row_process p = {.process = 1, .pid = 4999, .parent = 4700, .exit_code = -1, .signal = -1, .merged = 1,
-                            .start_ns = AT + 13 * SECOND, .allocated = 10};
+    struct row_process p = {.process = 1,
+                            .pid = 4999,
+                            .parent = 4700,
+                            .exit_code = -1,
+                            .signal = -1,
+                            .merged = 1,
+                            .start_ns = AT + 13 * SECOND,
+                            .allocated = 10};
     store_push(s, make_process(&p, "/usr/sbin/nginx", "nginx"));
-    p = (struct row_process){.process = 2, .pid = 4711, .parent = 4700, .exit_code = -1, .signal = -1, .merged = 1,
-                             .start_ns = AT, .allocated = 3000};
+    p = (struct row_process){.process = 2,
+                             .pid = 4711,
+                             .parent = 4700,
+                             .exit_code = -1,
+                             .signal = -1,
+                             .merged = 1,
+                             .start_ns = AT,
+                             .allocated = 3000};
     store_push(s, make_process(&p, "/usr/sbin/nginx", "nginx"));
     store_push(s, make_endpoint(1, "nginx", "http", SIDE_SERVER, "GET /other", 0));
     store_push(s, make_endpoint(2, "nginx", "http", SIDE_SERVER, "GET /users/{id}", 0));
@@ -572,7 +633,8 @@ static void test_full_disk_keeps_the_totals_and_recovers(void **state)
     push_total(s, 2, 1, 3, 100 * US);
     push_interval(s, 2, false, 30);
     push_span(s, 9999, AT + SECOND);
-    store_push(s, make_in_flight(&(struct row_in_flight){.span = 77, .pid = 1, .tid = 1}, "GET /slow"));
+    store_push(
+        s, make_in_flight(&(struct row_in_flight){.span = 77, .pid = 1, .tid = 1}, "GET /slow"));
     store_push(s, make_commit(AT + 2 * SECOND));
     struct report *r = load(s); /* the summary that a full disk must not blank */
     assert_int_equal(r->requests, 8 + 1 + 3);
@@ -614,7 +676,8 @@ static void test_disk_that_is_full_from_the_start(void **state)
         skip();
     snprintf(path, sizeof path, "%s/a.db", d.path);
     fill(&d, true);
-    assert_int_equal(store_choose_path(path, chosen, sizeof chosen, message, sizeof message), -ENOSPC);
+    assert_int_equal(store_choose_path(path, chosen, sizeof chosen, message, sizeof message),
+                     -ENOSPC);
     assert_non_null(strstr(message, "no space"));
     assert_false(exists(path));
     struct store *s = store_open(path, "r1", 0, hear, NULL);
@@ -700,8 +763,10 @@ static void test_size_is_bounded_and_no_total_is_lost(void **state)
     assert_int_equal(r->events.written, 40000);
     assert_int_equal(r->endpoint[0].latency.count, 4000);
     for (int i = 0; i < r->endpoints; i++) { /* 1..50 times its number: the median is 25 times it */
-        int e = strcmp(r->endpoint[i].name, "GET /users/{id}") == 0 ? 1 : atoi(r->endpoint[i].name + 5);
-        assert_true(r->endpoint[i].latency.p50 >= (uint64_t)e * 24700 && r->endpoint[i].latency.p50 <= (uint64_t)e * 25300);
+        int e =
+            strcmp(r->endpoint[i].name, "GET /users/{id}") == 0 ? 1 : atoi(r->endpoint[i].name + 5);
+        assert_true(r->endpoint[i].latency.p50 >= (uint64_t)e * 24700 &&
+                    r->endpoint[i].latency.p50 <= (uint64_t)e * 25300);
         assert_int_equal(r->endpoint[i].latency.max, (uint64_t)e * 50000);
         assert_int_equal(r->endpoint[i].statuses, 1);
         assert_int_equal(r->endpoint[i].status[0].count, 4000);
@@ -712,7 +777,8 @@ static void test_size_is_bounded_and_no_total_is_lost(void **state)
     assert_true(ask(path, "SELECT count(*) FROM interval WHERE level > 0") > 0);
     assert_int_equal(ask(path, "SELECT sum(count) FROM total"), (int64_t)requests);
     assert_int_equal(ask(path, "SELECT max(end_ns) FROM interval"), AT + 10000 * SECOND);
-    assert_int_equal(ask(path, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'"), 1);
+    assert_int_equal(
+        ask(path, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'"), 1);
     assert_true(size_of(path) <= limit);
 }
 
@@ -731,13 +797,15 @@ static void test_a_forgotten_reader_does_not_let_the_log_grow(void **state)
     assert_int_equal(pipe(ready), 0);
     assert_int_equal(pipe(go), 0);
     pid_t child = fork();
-    if (child == 0) { /* a reader with its transaction open; not ours to close: a fresh process image would do the same */
+    if (child == 0) { /* a reader with its transaction open; not ours to close: a fresh process
+                         image would do the same */
         close(go[1]);
         dup2(ready[1], 8);
         dup2(go[0], 7);
         char sql[PATH_MAX + 128];
         snprintf(sql, sizeof sql,
-                 "printf 'BEGIN;\\nSELECT count(*) FROM span;\\n.shell echo r >&8\\n.shell cat <&7\\nCOMMIT;\\n' |"
+                 "printf 'BEGIN;\\nSELECT count(*) FROM span;\\n.shell echo r >&8\\n.shell cat "
+                 "<&7\\nCOMMIT;\\n' |"
                  " sqlite3 '%s' >/dev/null",
                  path);
         execl("/bin/sh", "sh", "-c", sql, NULL);
@@ -801,7 +869,8 @@ static void test_process_that_another_row_sums_is_forgotten(void **state)
     push_start(s, "r1");
     struct row_process p = {.process = 1, .pid = 4711, .merged = 0};
     store_push(s, make_process(&p, "", ""));
-    p = (struct row_process){.process = 2, .merged = 5, .ended = 1, .start_ns = AT, .end_ns = AT + 1, .allocated = 77};
+    p = (struct row_process){
+        .process = 2, .merged = 5, .ended = 1, .start_ns = AT, .end_ns = AT + 1, .allocated = 77};
     store_push(s, make_process(&p, "/usr/sbin/nginx", "nginx"));
     store_push(s, make_commit(AT));
     store_close(s);

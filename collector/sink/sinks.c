@@ -1,10 +1,12 @@
 /*
- * sinks.c - the sink thread: takes rows off the queue and gives each to the store and to every output.
+ * sinks.c - the sink thread: takes rows off the queue and gives each to the store and to every
+ * output.
  *
  * In:      sinks.h's caller                     Out: store.h, elasticsearch.h
  * Owns:    the thread, the outputs, the store.
- * Context: the caller's thread before `run` starts and after it was joined; in between, the sink thread alone.
- * Failure: an output that takes no row is asked again with the next one; what it refused is counted as dropped.
+ * Context: the caller's thread before `run` starts and after it was joined; in between, the sink
+ * thread alone. Failure: an output that takes no row is asked again with the next one; what it
+ * refused is counted as dropped.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -18,11 +20,13 @@
 #include "wire/clock.h"
 
 #define ROWS_A_TURN 256
-#define IDLE_MS 100   /* nothing to do: how long to wait for a row while an output might want to work */
+#define IDLE_MS                                                                                    \
+    100 /* nothing to do: how long to wait for a row while an output might want to work */
 #define ALONE_MS 1000 /* the same without outputs */
 #define BUSY_MS 5     /* an output works: how long it may wait for its network at a time */
 #define COMMIT_NS (UINT64_C(2) * 1000000000) /* without a ROW_COMMIT */
-#define CLOSE_NS (UINT64_C(5) * 1000000000)  /* beyond the deadline, for the last commit on a slow disk */
+#define CLOSE_NS                                                                                   \
+    (UINT64_C(5) * 1000000000) /* beyond the deadline, for the last commit on a slow disk */
 
 struct sinks {
     struct queue *queue;
@@ -82,7 +86,8 @@ static uint64_t wait_for_deadline(struct sinks *s)
     return deadline;
 }
 
-/* The last rows are committed before the outputs get their time, so that a kill meanwhile costs no row. */
+/* The last rows are committed before the outputs get their time, so that a kill meanwhile costs no
+ * row. */
 static void end(struct sinks *s)
 {
     store_commit(s->store);
@@ -121,7 +126,8 @@ static void *run(void *self)
     return NULL;
 }
 
-static void open_outputs(struct sinks *s, const struct settings *settings, store_say_fn say, void *to)
+static void open_outputs(struct sinks *s, const struct settings *settings, store_say_fn say,
+                         void *to)
 {
     for (int i = 0; i < settings->outputs; i++) {
         const struct output *output = &settings->output[i];
@@ -136,7 +142,8 @@ static void open_outputs(struct sinks *s, const struct settings *settings, store
     }
 }
 
-struct sinks *sinks_start(const struct settings *settings, struct queue *queue, store_say_fn say, void *to)
+struct sinks *sinks_start(const struct settings *settings, struct queue *queue, store_say_fn say,
+                          void *to)
 {
     struct sinks *s = calloc(1, sizeof *s);
     if (!s)
@@ -162,7 +169,8 @@ void sinks_resume(struct sinks *s, struct store_resume *out)
     store_resume(s->store, out);
 }
 
-void sinks_resume_processes(struct sinks *s, void (*each)(void *to, const struct store_process *), void *to)
+void sinks_resume_processes(struct sinks *s, void (*each)(void *to, const struct store_process *),
+                            void *to)
 {
     store_resume_processes(s->store, each, to);
 }
@@ -182,7 +190,8 @@ int sinks_finish(struct sinks *s, uint64_t deadline_ns)
     if (!s->running)
         return 0;
     uint64_t last = deadline_ns + CLOSE_NS;
-    struct timespec until = {.tv_sec = (time_t)(last / 1000000000), .tv_nsec = (long)(last % 1000000000)};
+    struct timespec until = {.tv_sec = (time_t)(last / 1000000000),
+                             .tv_nsec = (long)(last % 1000000000)};
     int rc = pthread_clockjoin_np(s->thread, NULL, CLOCK_MONOTONIC, &until);
     if (rc != 0)
         return -ETIMEDOUT;

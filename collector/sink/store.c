@@ -1,13 +1,15 @@
 /*
- * store.c - rows into SQLite: one transaction a second, in the file while it can be written, else in memory.
+ * store.c - rows into SQLite: one transaction a second, in the file while it can be written, else
+ * in memory.
  *
- * In:      sinks.c                              Out: SQLite, store_file.c (tables), store_shrink.c (older intervals)
- * Owns:    one connection: `main` is memory, `disk` the attached file; the lock on the file.
- * Context: sink thread
+ * In:      sinks.c                              Out: SQLite, store_file.c (tables), store_shrink.c
+ * (older intervals) Owns:    one connection: `main` is memory, `disk` the attached file; the lock
+ * on the file. Context: sink thread
  *
- * Why a failed commit loses nothing but spans: rows of totals are kept in `pending` until the transaction that holds
- * them is on disk. When it fails they are applied to memory instead, and go on there; what memory holds replaces what
- * the file has of the same key, in the report (report_load.c) and when the file is back (`recover`).
+ * Why a failed commit loses nothing but spans: rows of totals are kept in `pending` until the
+ * transaction that holds them is on disk. When it fails they are applied to memory instead, and go
+ * on there; what memory holds replaces what the file has of the same key, in the report
+ * (report_load.c) and when the file is back (`recover`).
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -26,29 +28,52 @@
 #include "wire/clock.h"
 
 #define PENDING_MAX (UINT64_C(8) << 20)
-#define MEMORY_MAX (UINT64_C(8) << 20) /* of the database in memory, before its intervals are merged */
-#define SPAN_BYTES 300 /* a row of `span`, about */
+#define MEMORY_MAX                                                                                 \
+    (UINT64_C(8) << 20) /* of the database in memory, before its intervals are merged */
+#define SPAN_BYTES 300  /* a row of `span`, about */
 #define RETRY_NS (UINT64_C(2) * 1000000000)
 #define OUTPUTS 16
 #define REASONS 16
 
 enum statement {
-    PUT_RUN, PUT_PROCESS, DELETE_PROCESS, FIND_PROCESS, FIND_ENDPOINT, PUT_ENDPOINT, PUT_INTERVAL, PUT_LOSS, PUT_TOTAL,
-    PUT_STATUS, PUT_SPAN, CLEAR_IN_FLIGHT, PUT_IN_FLIGHT, PUT_UNREAD, PUT_SHED, PUT_DOCUMENTS, STATEMENTS
+    PUT_RUN,
+    PUT_PROCESS,
+    DELETE_PROCESS,
+    FIND_PROCESS,
+    FIND_ENDPOINT,
+    PUT_ENDPOINT,
+    PUT_INTERVAL,
+    PUT_LOSS,
+    PUT_TOTAL,
+    PUT_STATUS,
+    PUT_SPAN,
+    CLEAR_IN_FLIGHT,
+    PUT_IN_FLIGHT,
+    PUT_UNREAD,
+    PUT_SHED,
+    PUT_DOCUMENTS,
+    STATEMENTS
 };
 
 static const char *const statements[STATEMENTS] = {
     [PUT_RUN] = "INSERT OR REPLACE INTO %s.run VALUES(1,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [PUT_PROCESS] = "INSERT OR REPLACE INTO %s.process VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [DELETE_PROCESS] = "DELETE FROM %s.process WHERE process = ?",
-    [FIND_PROCESS] = "SELECT process FROM %s.process WHERE pid = ? AND abs(start_ns - ?) < 1000000 AND merged = 1",
-    [FIND_ENDPOINT] = "SELECT endpoint FROM %s.endpoint WHERE service = ? AND protocol = ? AND side = ? AND name = ?",
+    [FIND_PROCESS] = "SELECT process FROM %s.process WHERE pid = ? AND abs(start_ns - ?) < 1000000 "
+                     "AND merged = 1",
+    [FIND_ENDPOINT] = "SELECT endpoint FROM %s.endpoint WHERE service = ? AND protocol = ? AND "
+                      "side = ? AND name = ?",
     [PUT_ENDPOINT] = "INSERT OR REPLACE INTO %s.endpoint VALUES(?,?,?,?,?,?)",
-    [PUT_INTERVAL] = "INSERT OR REPLACE INTO %s.interval VALUES(?,0,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    [PUT_INTERVAL] =
+        "INSERT OR REPLACE INTO %s.interval VALUES(?,0,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [PUT_LOSS] = "INSERT OR REPLACE INTO %s.loss VALUES(?,?,?,?)",
-    [PUT_TOTAL] = "INSERT OR REPLACE INTO %s.total VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    [PUT_TOTAL] =
+        "INSERT OR REPLACE INTO %s.total "
+        "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [PUT_STATUS] = "INSERT OR REPLACE INTO %s.status VALUES(?,?,?,?)",
-    [PUT_SPAN] = "INSERT INTO %s.span VALUES(NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    [PUT_SPAN] =
+        "INSERT INTO %s.span "
+        "VALUES(NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [CLEAR_IN_FLIGHT] = "DELETE FROM %s.in_flight",
     [PUT_IN_FLIGHT] = "INSERT OR REPLACE INTO %s.in_flight VALUES(?,?,?,?,?,?,?)",
     [PUT_UNREAD] = "INSERT OR REPLACE INTO %s.unread VALUES(?,?,?,?,?,?)",
@@ -79,12 +104,12 @@ struct store {
     uint64_t max_bytes;
     store_say_fn say;
     void *say_to;
-    int lock;           /* descriptor that holds the flock, -1 */
+    int lock;            /* descriptor that holds the flock, -1 */
     bool none, attached; /* attached: the file can be read at least */
     enum { TO_MEMORY, TO_DISK } target;
-    bool open;          /* a transaction is */
-    int fault;          /* SQLite's code that sent us to memory */
-    const char *why;    /* the same in a word */
+    bool open;       /* a transaction is */
+    int fault;       /* SQLite's code that sent us to memory */
+    const char *why; /* the same in a word */
     uint64_t retry_ns;
     uint32_t memory_floor; /* intervals above it stand in memory alone */
     uint8_t *pending;
@@ -210,7 +235,8 @@ static int put_run(struct store *s)
 static int apply_run(struct store *s, const struct row_run *r)
 {
     const char *tail = (const char *)(r + 1);
-    s->run.start_ns = s->run.start_ns && s->run.start_ns < r->start_ns ? s->run.start_ns : r->start_ns;
+    s->run.start_ns =
+        s->run.start_ns && s->run.start_ns < r->start_ns ? s->run.start_ns : r->start_ns;
     snprintf(s->run.id, sizeof s->run.id, "%.32s", r->id);
     s->run.pid = r->pid;
     replace_text(&s->run.command, tail, r->command_len);
@@ -228,7 +254,8 @@ static int apply_run_end(struct store *s, const struct row_run_end *r)
     return SQLITE_OK;
 }
 
-/* An earlier collector may have given another process this number, and this process another number. */
+/* An earlier collector may have given another process this number, and this process another number.
+ */
 static uint32_t process_number(struct store *s, const struct row_process *r)
 {
     uint32_t *at = map_at(&s->process, r->process);
@@ -288,7 +315,8 @@ static int apply_process(struct store *s, const struct row_process *r)
     return done(s, &b);
 }
 
-static uint32_t find_endpoint(struct store *s, enum statement which, const struct row_endpoint *r, const char *side)
+static uint32_t find_endpoint(struct store *s, enum statement which, const struct row_endpoint *r,
+                              const char *side)
 {
     sqlite3_stmt *find = store_prepare(s->db, "disk", statements[which]);
     uint32_t number = 0;
@@ -330,7 +358,8 @@ static int apply_endpoint(struct store *s, const struct row_endpoint *r)
     return done(s, &b);
 }
 
-/* A collector that took over but begins again at 1 must not write over its predecessor's intervals. */
+/* A collector that took over but begins again at 1 must not write over its predecessor's intervals.
+ */
 static uint32_t interval_number(struct store *s, uint32_t interval)
 {
     if (!s->interval_seen) {
@@ -343,7 +372,8 @@ static uint32_t interval_number(struct store *s, uint32_t interval)
     return number;
 }
 
-static int put_loss(struct store *s, uint32_t interval, const char *stage, const char *reason, uint64_t count)
+static int put_loss(struct store *s, uint32_t interval, const char *stage, const char *reason,
+                    uint64_t count)
 {
     if (count == 0)
         return SQLITE_OK;
@@ -364,10 +394,15 @@ static int apply_interval(struct store *s, const struct row_interval *r)
     struct binder b = to(s, PUT_INTERVAL);
     if (!b.st)
         return done(s, &b);
-    const uint64_t values[] = {r->closed,      r->start_ns,    r->end_ns,      r->written,           r->drained,
-                               r->late,        f->accepted,    f->opened,      f->inherited,         f->bytes_in,
-                               f->bytes_out,   f->outside_in,  f->outside_out, f->outside.allocated, f->outside.freed,
-                               f->outside.allocations, f->outside.cpu_ns};
+    const uint64_t values[] = {r->closed,        r->start_ns,
+                               r->end_ns,        r->written,
+                               r->drained,       r->late,
+                               f->accepted,      f->opened,
+                               f->inherited,     f->bytes_in,
+                               f->bytes_out,     f->outside_in,
+                               f->outside_out,   f->outside.allocated,
+                               f->outside.freed, f->outside.allocations,
+                               f->outside.cpu_ns};
     bind_u64(&b, number);
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         bind_u64(&b, values[i]);
@@ -383,7 +418,8 @@ static int apply_interval(struct store *s, const struct row_interval *r)
     return rc;
 }
 
-static const char *const class_names[8] = {"none", "1xx", "2xx", "3xx", "4xx", "5xx", "ok", "error"};
+static const char *const class_names[8] = {"none", "1xx", "2xx", "3xx",
+                                           "4xx",  "5xx", "ok",  "error"};
 
 static int apply_total(struct store *s, const struct row_total *r)
 {
@@ -435,7 +471,8 @@ static size_t address_text(const uint8_t *address, size_t len, char *out, size_t
         return 0;
     memcpy(&a, address, len);
     const struct sockaddr_in *four = (const struct sockaddr_in *)&a;
-    if (a.sin6_family == AF_INET6 && len >= sizeof a && inet_ntop(AF_INET6, &a.sin6_addr, host, sizeof host))
+    if (a.sin6_family == AF_INET6 && len >= sizeof a &&
+        inet_ntop(AF_INET6, &a.sin6_addr, host, sizeof host))
         return (size_t)snprintf(out, room, "[%s]:%u", host, ntohs(a.sin6_port));
     if (four->sin_family == AF_INET && inet_ntop(AF_INET, &four->sin_addr, host, sizeof host))
         return (size_t)snprintf(out, room, "%s:%u", host, ntohs(four->sin_port));
@@ -483,7 +520,7 @@ static int apply_span(struct store *s, const struct row_span *r)
         bind_text(&b, peer, peer_len);
     else
         b.n++;
-    const uint64_t values[] = {r->bytes_in,       r->bytes_out,  r->body_in,          r->body_out,
+    const uint64_t values[] = {r->bytes_in,       r->bytes_out,  r->body_in,         r->body_out,
                                r->cost.allocated, r->cost.freed, r->cost.allocations};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         bind_u64(&b, values[i]);
@@ -502,12 +539,15 @@ static int apply_span(struct store *s, const struct row_span *r)
 static const char *call_name(uint32_t call)
 {
     static const char *const names[CALL_COUNT] = {
-        [CALL_READ] = "read",         [CALL_WRITE] = "write",           [CALL_ACCEPT] = "accept",
-        [CALL_CONNECT] = "connect",   [CALL_POLL] = "poll",             [CALL_EPOLL_WAIT] = "epoll_wait",
-        [CALL_SELECT] = "select",     [CALL_SENDFILE] = "sendfile",     [CALL_SPLICE] = "splice",
-        [CALL_CLOSE] = "close",       [CALL_FSYNC] = "fsync",           [CALL_LOCK] = "lock",
-        [CALL_CONDITION] = "condition", [CALL_SEMAPHORE] = "semaphore", [CALL_FUTEX] = "futex",
-        [CALL_SLEEP] = "sleep",       [CALL_WAITPID] = "waitpid"};
+        [CALL_READ] = "read",           [CALL_WRITE] = "write",
+        [CALL_ACCEPT] = "accept",       [CALL_CONNECT] = "connect",
+        [CALL_POLL] = "poll",           [CALL_EPOLL_WAIT] = "epoll_wait",
+        [CALL_SELECT] = "select",       [CALL_SENDFILE] = "sendfile",
+        [CALL_SPLICE] = "splice",       [CALL_CLOSE] = "close",
+        [CALL_FSYNC] = "fsync",         [CALL_LOCK] = "lock",
+        [CALL_CONDITION] = "condition", [CALL_SEMAPHORE] = "semaphore",
+        [CALL_FUTEX] = "futex",         [CALL_SLEEP] = "sleep",
+        [CALL_WAITPID] = "waitpid"};
     return call < CALL_COUNT ? names[call] : NULL;
 }
 
@@ -599,7 +639,8 @@ static bool is_whole(const struct row *row)
 #define WHOLE(type, variable) fits_with(n, sizeof(struct type), (variable))
     switch (row->kind) {
     case ROW_RUN:
-        return WHOLE(row_run, OF(row_run, command_len) + OF(row_run, settings_len) + OF(row_run, host_len));
+        return WHOLE(row_run,
+                     OF(row_run, command_len) + OF(row_run, settings_len) + OF(row_run, host_len));
     case ROW_RUN_END:
         return FIXED(row_run_end);
     case ROW_PROCESS:
@@ -609,7 +650,8 @@ static bool is_whole(const struct row *row)
     case ROW_INTERVAL:
         return FIXED(row_interval);
     case ROW_TOTAL:
-        return WHOLE(row_total, OF(row_total, latency_len) + OF(row_total, first_len) + OF(row_total, heap_len));
+        return WHOLE(row_total, OF(row_total, latency_len) + OF(row_total, first_len) +
+                                    OF(row_total, heap_len));
     case ROW_STATUS:
         return FIXED(row_status);
     case ROW_SPAN:
@@ -704,7 +746,9 @@ static void leave_disk(struct store *s, int code, const char *why)
     s->retry_ns = clock_monotonic_ns() + RETRY_NS;
     store_count_shed(s, why, s->pending_spans);
     s->pending_spans = 0;
-    tell(s, "store %s: %s; totals are kept in memory, sampled requests are dropped until it can be written again",
+    tell(s,
+         "store %s: %s; totals are kept in memory, sampled requests are dropped until it can be "
+         "written again",
          s->path, why);
     begin(s);
     put_run(s);
@@ -716,8 +760,9 @@ static void leave_disk(struct store *s, int code, const char *why)
     s->pending_used = 0;
 }
 
-static const char *const state_tables[] = {"run",    "process",   "endpoint", "interval", "loss",     "total",
-                                           "status", "in_flight", "unread",   "shed",     "documents"};
+static const char *const state_tables[] = {"run",    "process", "endpoint", "interval",
+                                           "loss",   "total",   "status",   "in_flight",
+                                           "unread", "shed",    "documents"};
 
 static int for_tables(struct store *s, const char *format)
 {
@@ -734,7 +779,8 @@ static int for_tables(struct store *s, const char *format)
     return rc;
 }
 
-/* Moves what memory holds to the file, in one transaction. SQLITE_OK: the file is the target again. */
+/* Moves what memory holds to the file, in one transaction. SQLITE_OK: the file is the target again.
+ */
 static int recover(struct store *s)
 {
     int rc = store_run_sql(s->db, "main", "BEGIN");
@@ -778,7 +824,8 @@ static void set_file_limits(struct store *s)
     store_run_sql(s->db, "disk", "PRAGMA %s.cache_size=-2048");
 }
 
-/* Opens the file at s->path, locks it, makes or checks its tables. SQLITE_OK or a code of SQLite. */
+/* Opens the file at s->path, locks it, makes or checks its tables. SQLITE_OK or a code of SQLite.
+ */
 static int attach(struct store *s)
 {
     int fd = open(s->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -803,7 +850,8 @@ static int attach(struct store *s)
         rc = store_create(s->db, "disk");
     else if (rc == SQLITE_OK) {
         rc = store_run_sql(s->db, "disk", "PRAGMA %s.journal_mode=WAL");
-        if (rc == SQLITE_OK && store_ask(s->db, "disk", "SELECT count(*) FROM %s.sqlite_master") == 0)
+        if (rc == SQLITE_OK &&
+            store_ask(s->db, "disk", "SELECT count(*) FROM %s.sqlite_master") == 0)
             rc = SQLITE_CORRUPT;
     }
     if (rc == SQLITE_OK)
@@ -827,9 +875,10 @@ static int32_t column_known(sqlite3_stmt *st, int column)
 /* Reads the file's run. False: it belongs to another run. */
 static bool read_run(struct store *s)
 {
-    sqlite3_stmt *st = store_prepare(s->db, "disk",
-                                     "SELECT coalesce(id, ''), command, settings, host, pid, start_ns, end_ns, exit_code,"
-                                     " signal, clean, as_of_ns, lives, supervisor, supervisor_start FROM %s.run");
+    sqlite3_stmt *st = store_prepare(
+        s->db, "disk",
+        "SELECT coalesce(id, ''), command, settings, host, pid, start_ns, end_ns, exit_code,"
+        " signal, clean, as_of_ns, lives, supervisor, supervisor_start FROM %s.run");
     bool ours = true;
     if (st && sqlite3_step(st) == SQLITE_ROW) {
         const char *id = (const char *)sqlite3_column_text(st, 0);
@@ -857,8 +906,14 @@ static bool read_run(struct store *s)
 
 static void read_ledgers(struct store *s)
 {
-    static const char *const reasons[] = {"disk full", "locked by another program", "damaged", "disk error",
-                                          "cannot be opened for writing", "held by a reader", "size", "queue"};
+    static const char *const reasons[] = {"disk full",
+                                          "locked by another program",
+                                          "damaged",
+                                          "disk error",
+                                          "cannot be opened for writing",
+                                          "held by a reader",
+                                          "size",
+                                          "queue"};
     for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
         char sql[128];
         snprintf(sql, sizeof sql, "SELECT count FROM %%s.shed WHERE reason = '%s'", reasons[i]);
@@ -867,7 +922,8 @@ static void read_ledgers(struct store *s)
     sqlite3_stmt *st = store_prepare(s->db, "disk", "SELECT * FROM %s.documents");
     for (int i = 0; st && i < OUTPUTS && sqlite3_step(st) == SQLITE_ROW; i++) {
         struct documents *d = &s->output[i].documents;
-        uint64_t *const to_field[] = {&d->carried, &d->accepted, &d->acknowledged, &d->duplicates, &d->dead, &d->queued,
+        uint64_t *const to_field[] = {&d->carried,        &d->accepted,     &d->acknowledged,
+                                      &d->duplicates,     &d->dead,         &d->queued,
                                       &d->dropped_memory, &d->dropped_exit, &d->dropped_refused};
         s->output[i].name = column_copy(st, 0);
         for (int f = 0; f < 9; f++)
@@ -891,7 +947,8 @@ static void take_over(struct store *s)
     r->late = store_ask(db, "disk", "SELECT sum(late) FROM %s.interval");
     for (int i = 0; i < LOSS_COUNT; i++) {
         char sql[128];
-        snprintf(sql, sizeof sql, "SELECT sum(count) FROM %%s.loss WHERE stage = 'recorder' AND reason = '%s'",
+        snprintf(sql, sizeof sql,
+                 "SELECT sum(count) FROM %%s.loss WHERE stage = 'recorder' AND reason = '%s'",
                  loss_names[i]);
         r->lost[i] = store_ask(db, "disk", sql);
     }
@@ -922,7 +979,8 @@ static void open_file(struct store *s)
         s->fault = rc;
         s->why = word_for(rc);
         s->retry_ns = clock_monotonic_ns() + RETRY_NS;
-        tell(s, "store %s: %s; totals are kept in memory, sampled requests are dropped", s->path, s->why);
+        tell(s, "store %s: %s; totals are kept in memory, sampled requests are dropped", s->path,
+             s->why);
         return;
     }
     s->target = TO_DISK;
@@ -930,7 +988,8 @@ static void open_file(struct store *s)
         take_over(s);
 }
 
-struct store *store_open(const char *path, const char *run_id, uint64_t max_bytes, store_say_fn say, void *say_to)
+struct store *store_open(const char *path, const char *run_id, uint64_t max_bytes, store_say_fn say,
+                         void *say_to)
 {
     struct store *s = calloc(1, sizeof *s);
     if (!s)
@@ -943,7 +1002,8 @@ struct store *store_open(const char *path, const char *run_id, uint64_t max_byte
     snprintf(s->run_id, sizeof s->run_id, "%s", run_id ? run_id : "");
     snprintf(s->path, sizeof s->path, "%s", path ? path : "none");
     s->none = strcmp(s->path, "none") == 0;
-    if (sqlite3_open_v2(":memory:", &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) != SQLITE_OK ||
+    if (sqlite3_open_v2(":memory:", &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) !=
+            SQLITE_OK ||
         store_create(s->db, "main") != SQLITE_OK) {
         sqlite3_close(s->db);
         free(s);
@@ -964,13 +1024,15 @@ void store_resume(const struct store *s, struct store_resume *out)
     *out = s->resume;
 }
 
-void store_resume_processes(struct store *s, void (*each)(void *to, const struct store_process *), void *to_whom)
+void store_resume_processes(struct store *s, void (*each)(void *to, const struct store_process *),
+                            void *to_whom)
 {
     if (!s->attached)
         return;
-    sqlite3_stmt *st = store_prepare(s->db, "disk",
-                                     "SELECT process, pid, end_ns IS NOT NULL, start_ns, allocated, freed, allocations,"
-                                     " coalesce(cpu_ns, 0) FROM %s.process WHERE merged = 1 ORDER BY process");
+    sqlite3_stmt *st = store_prepare(
+        s->db, "disk",
+        "SELECT process, pid, end_ns IS NOT NULL, start_ns, allocated, freed, allocations,"
+        " coalesce(cpu_ns, 0) FROM %s.process WHERE merged = 1 ORDER BY process");
     while (st && sqlite3_step(st) == SQLITE_ROW) {
         struct store_process p = {.process = (uint32_t)sqlite3_column_int64(st, 0),
                                   .pid = sqlite3_column_int(st, 1),
@@ -1001,7 +1063,8 @@ static uint64_t used_bytes(struct store *s, const char *schema)
     return (pages - store_ask(s->db, schema, "PRAGMA %s.freelist_count")) * 4096;
 }
 
-/* Oldest spans first, a sixteenth at a time, as long as more than `least` are there. True: some went. */
+/* Oldest spans first, a sixteenth at a time, as long as more than `least` are there. True: some
+ * went. */
 static bool shed_spans(struct store *s, uint64_t least)
 {
     uint64_t first = store_ask(s->db, "disk", "SELECT min(span) FROM %s.span");
@@ -1021,7 +1084,8 @@ static bool shed_spans(struct store *s, uint64_t least)
 static bool shrink(struct store *s, const char *schema, uint32_t floor)
 {
     uint64_t newest = store_ask(s->db, schema, "SELECT max(interval) FROM %s.interval");
-    uint64_t middle = store_ask(s->db, schema, "SELECT (min(interval) + max(interval)) / 2 FROM %s.interval");
+    uint64_t middle =
+        store_ask(s->db, schema, "SELECT (min(interval) + max(interval)) / 2 FROM %s.interval");
     int merged = 0;
     store_roll(s->db, schema, 1, floor, newest, &merged);
     if (merged == 0)
@@ -1040,7 +1104,8 @@ static void keep_memory_bound(struct store *s)
 static void keep_disk_bound(struct store *s)
 {
     uint64_t room = s->max_bytes / 4 * 3, quarter = room / 4 / SPAN_BYTES;
-    /* a quarter of the room stays with the spans: totals of old intervals do not push out what happened just now */
+    /* a quarter of the room stays with the spans: totals of old intervals do not push out what
+     * happened just now */
     for (int i = 0; i < 64 && used_bytes(s, "disk") > room; i++)
         if (!shed_spans(s, quarter) && !shrink(s, "disk", 0) && !shed_spans(s, 0))
             break;
@@ -1048,7 +1113,8 @@ static void keep_disk_bound(struct store *s)
     if (log <= s->max_bytes / 8 || file_bytes(s->path, "") + log <= s->max_bytes / 8 * 7)
         return;
     int rc = sqlite3_wal_checkpoint_v2(s->db, "disk", SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
-    if (rc != SQLITE_OK && file_bytes(s->path, "") + file_bytes(s->path, "-wal") > s->max_bytes / 8 * 7)
+    if (rc != SQLITE_OK &&
+        file_bytes(s->path, "") + file_bytes(s->path, "-wal") > s->max_bytes / 8 * 7)
         leave_disk(s, SQLITE_BUSY, "held by a reader");
 }
 
@@ -1066,7 +1132,8 @@ static void try_again(struct store *s)
             return;
     }
     if (file_bytes(s->path, "-wal") > s->max_bytes / 8 &&
-        sqlite3_wal_checkpoint_v2(s->db, "disk", SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) != SQLITE_OK)
+        sqlite3_wal_checkpoint_v2(s->db, "disk", SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) !=
+            SQLITE_OK)
         return;
     if (recover(s) != SQLITE_OK)
         return;
@@ -1090,8 +1157,9 @@ static int put_ledgers(struct store *s)
     }
     for (int i = 0; i < OUTPUTS && s->output[i].name && rc == SQLITE_OK; i++) {
         const struct documents *d = &s->output[i].documents;
-        const uint64_t values[] = {d->carried, d->accepted,       d->acknowledged, d->duplicates,     d->dead,
-                                   d->queued,  d->dropped_memory, d->dropped_exit, d->dropped_refused};
+        const uint64_t values[] = {d->carried,        d->accepted,     d->acknowledged,
+                                   d->duplicates,     d->dead,         d->queued,
+                                   d->dropped_memory, d->dropped_exit, d->dropped_refused};
         struct binder b = to(s, PUT_DOCUMENTS);
         if (b.st) {
             bind_text(&b, s->output[i].name, strlen(s->output[i].name));

@@ -1,12 +1,15 @@
 /*
- * store_file.c - the store as a file: its tables, where it may lie, which older one makes way, is it being written.
+ * store_file.c - the store as a file: its tables, where it may lie, which older one makes way, is
+ * it being written.
  *
  * In:      cli (store_choose_path), store.c          Out: the file system, SQLite
  * Context: I; store_create also in the sink thread
- * Failure: told in one line that names the remedy; no file that is not ours is ever written to or renamed.
+ * Failure: told in one line that names the remedy; no file that is not ours is ever written to or
+ * renamed.
  *
- * Order in store_choose_path: look (is it ours, is it live) → close it properly → rename → make the new one and
- * reserve it with our pid as supervisor, so that another `sonde run` started meanwhile takes another name.
+ * Order in store_choose_path: look (is it ours, is it live) → close it properly → rename → make the
+ * new one and reserve it with our pid as supervisor, so that another `sonde run` started meanwhile
+ * takes another name.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,51 +26,81 @@
 
 /* docs/store.md explains every column; a change here raises STORE_VERSION and is told there. */
 static const char *const tables[] = {
-    "CREATE TABLE %s.run(run INTEGER PRIMARY KEY, id TEXT, command TEXT, settings TEXT, host TEXT, version TEXT,"
-    " pid INTEGER, start_ns INTEGER, end_ns INTEGER, exit_code INTEGER, signal INTEGER, clean INTEGER NOT NULL DEFAULT 0,"
-    " as_of_ns INTEGER, lives INTEGER NOT NULL DEFAULT 0, supervisor INTEGER, supervisor_start INTEGER)",
-    "CREATE TABLE %s.process(process INTEGER PRIMARY KEY, pid INTEGER, parent INTEGER, executable TEXT, service TEXT,"
-    " start_ns INTEGER, end_ns INTEGER, exit_code INTEGER, signal INTEGER, allocated INTEGER, freed INTEGER,"
-    " allocations INTEGER, cpu_ns INTEGER, merged INTEGER, heap_tail_unknown INTEGER, flags INTEGER)",
-    "CREATE TABLE %s.endpoint(endpoint INTEGER PRIMARY KEY, service TEXT, protocol TEXT, side TEXT, name TEXT,"
+    "CREATE TABLE %s.run(run INTEGER PRIMARY KEY, id TEXT, command TEXT, settings TEXT, host TEXT, "
+    "version TEXT,"
+    " pid INTEGER, start_ns INTEGER, end_ns INTEGER, exit_code INTEGER, signal INTEGER, clean "
+    "INTEGER NOT NULL DEFAULT 0,"
+    " as_of_ns INTEGER, lives INTEGER NOT NULL DEFAULT 0, supervisor INTEGER, supervisor_start "
+    "INTEGER)",
+    "CREATE TABLE %s.process(process INTEGER PRIMARY KEY, pid INTEGER, parent INTEGER, executable "
+    "TEXT, service TEXT,"
+    " start_ns INTEGER, end_ns INTEGER, exit_code INTEGER, signal INTEGER, allocated INTEGER, "
+    "freed INTEGER,"
+    " allocations INTEGER, cpu_ns INTEGER, merged INTEGER, heap_tail_unknown INTEGER, flags "
+    "INTEGER)",
+    "CREATE TABLE %s.endpoint(endpoint INTEGER PRIMARY KEY, service TEXT, protocol TEXT, side "
+    "TEXT, name TEXT,"
     " merged_into INTEGER, UNIQUE(service, protocol, side, name))",
-    "CREATE TABLE %s.interval(interval INTEGER PRIMARY KEY, level INTEGER NOT NULL, closed INTEGER NOT NULL,"
-    " start_ns INTEGER, end_ns INTEGER, written INTEGER, drained INTEGER, late INTEGER, accepted INTEGER,"
-    " opened INTEGER, inherited INTEGER, bytes_in INTEGER, bytes_out INTEGER, outside_in INTEGER, outside_out INTEGER,"
-    " outside_allocated INTEGER, outside_freed INTEGER, outside_allocations INTEGER, outside_cpu_ns INTEGER)",
+    "CREATE TABLE %s.interval(interval INTEGER PRIMARY KEY, level INTEGER NOT NULL, closed INTEGER "
+    "NOT NULL,"
+    " start_ns INTEGER, end_ns INTEGER, written INTEGER, drained INTEGER, late INTEGER, accepted "
+    "INTEGER,"
+    " opened INTEGER, inherited INTEGER, bytes_in INTEGER, bytes_out INTEGER, outside_in INTEGER, "
+    "outside_out INTEGER,"
+    " outside_allocated INTEGER, outside_freed INTEGER, outside_allocations INTEGER, "
+    "outside_cpu_ns INTEGER)",
     "CREATE TABLE %s.loss(interval INTEGER, stage TEXT, reason TEXT, count INTEGER,"
     " PRIMARY KEY(interval, stage, reason)) WITHOUT ROWID",
-    "CREATE TABLE %s.total(interval INTEGER, endpoint INTEGER, class TEXT, count INTEGER, errors INTEGER,"
-    " unobserved INTEGER, inferred INTEGER, shared INTEGER, bytes_in INTEGER, bytes_out INTEGER, body_in INTEGER,"
-    " body_out INTEGER, latency_sum INTEGER, latency_min INTEGER, latency_max INTEGER, latency_p50 INTEGER,"
-    " latency_p90 INTEGER, latency_p95 INTEGER, latency_p99 INTEGER, latency_p999 INTEGER, first_count INTEGER,"
-    " first_sum INTEGER, first_min INTEGER, first_max INTEGER, first_p50 INTEGER, first_p90 INTEGER,"
-    " first_p95 INTEGER, first_p99 INTEGER, first_p999 INTEGER, allocated INTEGER, freed INTEGER, allocations INTEGER,"
-    " retained INTEGER, cpu_ns INTEGER, lock_ns INTEGER, disk_ns INTEGER, sleep_ns INTEGER, downstream_ns INTEGER,"
+    "CREATE TABLE %s.total(interval INTEGER, endpoint INTEGER, class TEXT, count INTEGER, errors "
+    "INTEGER,"
+    " unobserved INTEGER, inferred INTEGER, shared INTEGER, bytes_in INTEGER, bytes_out INTEGER, "
+    "body_in INTEGER,"
+    " body_out INTEGER, latency_sum INTEGER, latency_min INTEGER, latency_max INTEGER, latency_p50 "
+    "INTEGER,"
+    " latency_p90 INTEGER, latency_p95 INTEGER, latency_p99 INTEGER, latency_p999 INTEGER, "
+    "first_count INTEGER,"
+    " first_sum INTEGER, first_min INTEGER, first_max INTEGER, first_p50 INTEGER, first_p90 "
+    "INTEGER,"
+    " first_p95 INTEGER, first_p99 INTEGER, first_p999 INTEGER, allocated INTEGER, freed INTEGER, "
+    "allocations INTEGER,"
+    " retained INTEGER, cpu_ns INTEGER, lock_ns INTEGER, disk_ns INTEGER, sleep_ns INTEGER, "
+    "downstream_ns INTEGER,"
     " latency BLOB NOT NULL, first BLOB NOT NULL, heap BLOB,"
     " PRIMARY KEY(interval, endpoint, class)) WITHOUT ROWID",
     "CREATE TABLE %s.status(interval INTEGER, endpoint INTEGER, status INTEGER, count INTEGER,"
     " PRIMARY KEY(interval, endpoint, status)) WITHOUT ROWID",
-    "CREATE TABLE %s.span(span INTEGER PRIMARY KEY, endpoint INTEGER, process INTEGER, pid INTEGER, tid INTEGER,"
-    " trace BLOB, id INTEGER, parent INTEGER, start_ns INTEGER, duration_ns INTEGER, queue_ns INTEGER,"
-    " receive_ns INTEGER, work_ns INTEGER, first_ns INTEGER, send_ns INTEGER, downstream_ns INTEGER, status INTEGER,"
-    " error TEXT, failed INTEGER, answered INTEGER, verb TEXT, target TEXT, peer TEXT, bytes_in INTEGER,"
-    " bytes_out INTEGER, body_in INTEGER, body_out INTEGER, allocated INTEGER, freed INTEGER, allocations INTEGER,"
-    " cpu_ns INTEGER, lock_ns INTEGER, disk_ns INTEGER, shared INTEGER, inferred INTEGER, why TEXT, rate REAL)",
-    "CREATE TABLE %s.in_flight(span INTEGER PRIMARY KEY, pid INTEGER, tid INTEGER, endpoint TEXT, start_ns INTEGER,"
+    "CREATE TABLE %s.span(span INTEGER PRIMARY KEY, endpoint INTEGER, process INTEGER, pid "
+    "INTEGER, tid INTEGER,"
+    " trace BLOB, id INTEGER, parent INTEGER, start_ns INTEGER, duration_ns INTEGER, queue_ns "
+    "INTEGER,"
+    " receive_ns INTEGER, work_ns INTEGER, first_ns INTEGER, send_ns INTEGER, downstream_ns "
+    "INTEGER, status INTEGER,"
+    " error TEXT, failed INTEGER, answered INTEGER, verb TEXT, target TEXT, peer TEXT, bytes_in "
+    "INTEGER,"
+    " bytes_out INTEGER, body_in INTEGER, body_out INTEGER, allocated INTEGER, freed INTEGER, "
+    "allocations INTEGER,"
+    " cpu_ns INTEGER, lock_ns INTEGER, disk_ns INTEGER, shared INTEGER, inferred INTEGER, why "
+    "TEXT, rate REAL)",
+    "CREATE TABLE %s.in_flight(span INTEGER PRIMARY KEY, pid INTEGER, tid INTEGER, endpoint TEXT, "
+    "start_ns INTEGER,"
     " age_ns INTEGER, call TEXT)",
-    "CREATE TABLE %s.unread(life INTEGER, address TEXT, reason TEXT, connections INTEGER, bytes_in INTEGER,"
+    "CREATE TABLE %s.unread(life INTEGER, address TEXT, reason TEXT, connections INTEGER, bytes_in "
+    "INTEGER,"
     " bytes_out INTEGER, PRIMARY KEY(life, address, reason)) WITHOUT ROWID",
     "CREATE TABLE %s.shed(reason TEXT PRIMARY KEY, count INTEGER) WITHOUT ROWID",
-    "CREATE TABLE %s.documents(output TEXT PRIMARY KEY, carried INTEGER, accepted INTEGER, acknowledged INTEGER,"
-    " duplicates INTEGER, dead INTEGER, queued INTEGER, dropped_memory INTEGER, dropped_exit INTEGER,"
+    "CREATE TABLE %s.documents(output TEXT PRIMARY KEY, carried INTEGER, accepted INTEGER, "
+    "acknowledged INTEGER,"
+    " duplicates INTEGER, dead INTEGER, queued INTEGER, dropped_memory INTEGER, dropped_exit "
+    "INTEGER,"
     " dropped_refused INTEGER) WITHOUT ROWID",
-    "CREATE VIEW %s.requests AS SELECT e.service, e.protocol, e.side, m.name AS endpoint, sum(t.count) AS count,"
+    "CREATE VIEW %s.requests AS SELECT e.service, e.protocol, e.side, m.name AS endpoint, "
+    "sum(t.count) AS count,"
     " sum(t.errors) AS errors, sum(t.bytes_in) AS bytes_in, sum(t.bytes_out) AS bytes_out,"
     " sum(t.latency_sum) / sum(t.count) AS latency_mean_ns, max(t.latency_max) AS latency_max_ns,"
     " sum(t.allocated) AS allocated, sum(t.freed) AS freed"
     " FROM total t JOIN endpoint e ON e.endpoint = t.endpoint"
-    " JOIN endpoint m ON m.endpoint = coalesce(e.merged_into, e.endpoint) GROUP BY m.endpoint ORDER BY count DESC",
+    " JOIN endpoint m ON m.endpoint = coalesce(e.merged_into, e.endpoint) GROUP BY m.endpoint "
+    "ORDER BY count DESC",
 };
 
 const char *const schema_names[SCHEMAS] = {"main", "disk"};
@@ -112,7 +145,8 @@ int store_run_sql(sqlite3 *db, const char *schema, const char *sql)
 uint64_t store_ask(sqlite3 *db, const char *schema, const char *sql)
 {
     sqlite3_stmt *st = store_prepare(db, schema, sql);
-    uint64_t value = st && sqlite3_step(st) == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
+    uint64_t value =
+        st && sqlite3_step(st) == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
     sqlite3_finalize(st);
     return value;
 }
@@ -162,13 +196,14 @@ enum file_kind store_file_kind(const char *path)
         return FILE_EMPTY;
     if (n < (ssize_t)sizeof head || memcmp(head, "SQLite format 3", 16) != 0)
         return FILE_FOREIGN;
-    uint32_t id = (uint32_t)head[68] << 24 | (uint32_t)head[69] << 16 | (uint32_t)head[70] << 8 | head[71];
+    uint32_t id =
+        (uint32_t)head[68] << 24 | (uint32_t)head[69] << 16 | (uint32_t)head[70] << 8 | head[71];
     if (id == STORE_APPLICATION_ID)
         return FILE_OURS;
     /* a first commit that still stands in the write-ahead log alone */
     char log[PATH_MAX];
-    return id == 0 && snprintf(log, sizeof log, "%s-wal", path) < (int)sizeof log && access(log, F_OK) == 0 &&
-                   st.st_size <= 4096
+    return id == 0 && snprintf(log, sizeof log, "%s-wal", path) < (int)sizeof log &&
+                   access(log, F_OK) == 0 && st.st_size <= 4096
                ? FILE_OURS
                : FILE_FOREIGN;
 }
@@ -186,7 +221,9 @@ uint64_t store_process_start(int pid)
     char *at = strrchr(line, ')'); /* the name before it may hold anything */
     unsigned long long start = 0;
     if (!at || at[1] == 0 || at[2] == 'Z' ||
-        sscanf(at + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &start) != 1)
+        sscanf(at + 2,
+               "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+               &start) != 1)
         return 0;
     return start;
 }
@@ -194,7 +231,8 @@ uint64_t store_process_start(int pid)
 bool store_supervised(sqlite3 *db, const char *schema)
 {
     sqlite3_stmt *st = store_prepare(
-        db, schema, "SELECT supervisor, supervisor_start FROM %s.run WHERE run = 1 AND end_ns IS NULL");
+        db, schema,
+        "SELECT supervisor, supervisor_start FROM %s.run WHERE run = 1 AND end_ns IS NULL");
     bool yes = false;
     if (st && sqlite3_step(st) == SQLITE_ROW) {
         int pid = sqlite3_column_int(st, 0);
@@ -222,7 +260,8 @@ bool store_is_live(const char *path)
     if (is_locked(path))
         return true;
     sqlite3 *db;
-    bool live = sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL) == SQLITE_OK && store_supervised(db, "main");
+    bool live = sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL) == SQLITE_OK &&
+                store_supervised(db, "main");
     sqlite3_close(db);
     return live;
 }
@@ -239,7 +278,8 @@ static int settle(const char *path)
         rc = store_run_sql(db, "main", "PRAGMA %s.journal_mode=DELETE");
         if (rc == SQLITE_OK) { /* what a killed collector could not write */
             char log[PATH_MAX];
-            if (snprintf(log, sizeof log, "%s-wal", path) < (int)sizeof log && access(log, F_OK) == 0)
+            if (snprintf(log, sizeof log, "%s-wal", path) < (int)sizeof log &&
+                access(log, F_OK) == 0)
                 rc = SQLITE_BUSY;
         }
     }
@@ -251,7 +291,8 @@ static void move_with_log(const char *from, const char *to)
 {
     static const char *const tail[] = {"-wal", "-shm", "-journal"};
     char a[PATH_MAX + 16], b[PATH_MAX + 16];
-    for (size_t i = 0; i < sizeof tail / sizeof *tail; i++) { /* only a damaged store still has one */
+    for (size_t i = 0; i < sizeof tail / sizeof *tail;
+         i++) { /* only a damaged store still has one */
         snprintf(a, sizeof a, "%s%s", from, tail[i]);
         snprintf(b, sizeof b, "%s%s", to, tail[i]);
         unlink(b);
@@ -303,7 +344,9 @@ static int reserve(const char *path)
             code = store_create(db, "main");
         sqlite3_stmt *st = NULL;
         if (code == SQLITE_OK)
-            st = store_prepare(db, "main", "INSERT INTO %s.run(run, supervisor, supervisor_start) VALUES(1, ?, ?)");
+            st = store_prepare(
+                db, "main",
+                "INSERT INTO %s.run(run, supervisor, supervisor_start) VALUES(1, ?, ?)");
         if (st) {
             struct binder b = {st, 0};
             bind_u64(&b, (uint64_t)getpid());
@@ -331,7 +374,9 @@ static int own_name(const char *path, char *out, size_t room)
 {
     const char *slash = strrchr(path, '/');
     int folder = slash ? (int)(slash - path) + 1 : 0;
-    return snprintf(out, room, "%.*ssonde-%d.db", folder, path, (int)getpid()) < (int)room ? 0 : -ENAMETOOLONG;
+    return snprintf(out, room, "%.*ssonde-%d.db", folder, path, (int)getpid()) < (int)room
+               ? 0
+               : -ENAMETOOLONG;
 }
 
 struct choice {
@@ -388,7 +433,8 @@ static bool own_temporary(char *out, size_t room)
     struct stat st;
     if (mkdir(out, 0700) != 0 && errno != EEXIST)
         return false;
-    return lstat(out, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid() && (st.st_mode & 022) == 0;
+    return lstat(out, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid() &&
+           (st.st_mode & 022) == 0;
 }
 
 static const char *remedy(int error)
@@ -419,11 +465,13 @@ static int refuse(const struct choice *c, const char *path, int rc)
     struct stat st;
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         rc = -EISDIR;
-    snprintf(c->message, c->message_room, "cannot write the store %s: %s (%s)", path, strerror(-rc), remedy(-rc));
+    snprintf(c->message, c->message_room, "cannot write the store %s: %s (%s)", path, strerror(-rc),
+             remedy(-rc));
     return rc;
 }
 
-int store_choose_path(const char *wanted, char *out, size_t room, char *message, size_t message_bytes)
+int store_choose_path(const char *wanted, char *out, size_t room, char *message,
+                      size_t message_bytes)
 {
     struct choice c = {out, message, room, message_bytes};
     snprintf(message, message_bytes, "%s", "");
@@ -450,8 +498,9 @@ int store_choose_path(const char *wanted, char *out, size_t room, char *message,
             continue;
         int rc = take(&c, path, false);
         if (rc == 0 && i > 0) {
-            snprintf(message, message_bytes, "cannot write in this folder (%s); this run is stored in %s",
-                     strerror(-first), path);
+            snprintf(message, message_bytes,
+                     "cannot write in this folder (%s); this run is stored in %s", strerror(-first),
+                     path);
             return 1;
         }
         if (rc >= 0)

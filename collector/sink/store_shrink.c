@@ -1,6 +1,6 @@
 /*
- * store_shrink.c - older intervals become longer ones: 10 s → 5 min → the whole run. Nothing that a sum or a
- * percentile over the run needs is lost; only when things happened gets coarser.
+ * store_shrink.c - older intervals become longer ones: 10 s → 5 min → the whole run. Nothing that a
+ * sum or a percentile over the run needs is lost; only when things happened gets coarser.
  *
  * In:      store.c (the size bound)             Out: SQLite
  * Context: sink thread
@@ -17,7 +17,14 @@
 #define COUNTERS 35 /* columns of `total` between class and the sketches */
 
 /* Columns of `total`, counted from `count`, that do not simply add up. */
-enum { LATENCY_MIN = 10, LATENCY_MAX = 11, LATENCY_P50 = 12, FIRST_MIN = 19, FIRST_MAX = 20, FIRST_P50 = 21 };
+enum {
+    LATENCY_MIN = 10,
+    LATENCY_MAX = 11,
+    LATENCY_P50 = 12,
+    FIRST_MIN = 19,
+    FIRST_MAX = 20,
+    FIRST_P50 = 21
+};
 enum { PERCENTILES = 5 };
 static const double percentile[PERCENTILES] = {0.5, 0.9, 0.95, 0.99, 0.999};
 
@@ -58,8 +65,10 @@ static void add_counters(struct work *w, sqlite3_stmt *st)
         if (sqlite3_column_type(st, 2 + i) == SQLITE_NULL)
             continue;
         int64_t v = sqlite3_column_int64(st, 2 + i);
-        /* a minimum over nothing is no minimum: the first-byte ones count only where something was counted */
-        bool empty = i >= FIRST_MIN && i <= FIRST_MAX && sqlite3_column_int64(st, 2 + FIRST_MIN - 2) == 0;
+        /* a minimum over nothing is no minimum: the first-byte ones count only where something was
+         * counted */
+        bool empty =
+            i >= FIRST_MIN && i <= FIRST_MAX && sqlite3_column_int64(st, 2 + FIRST_MIN - 2) == 0;
         if (empty)
             continue;
         if (!w->known[i] || (is_min(i) && v < w->counter[i]) || (is_max(i) && v > w->counter[i]))
@@ -122,7 +131,8 @@ static int add_row(struct work *w, sqlite3_stmt *st)
     return rc;
 }
 
-static int with_range(sqlite3 *db, const char *schema, const char *sql, uint64_t first, uint64_t last, int level)
+static int with_range(sqlite3 *db, const char *schema, const char *sql, uint64_t first,
+                      uint64_t last, int level)
 {
     sqlite3_stmt *st = store_prepare(db, schema, sql);
     if (!st)
@@ -137,15 +147,20 @@ static int with_range(sqlite3 *db, const char *schema, const char *sql, uint64_t
     return rc;
 }
 
-static int read_totals(sqlite3 *db, const char *schema, struct work *w, uint64_t first, uint64_t last)
+static int read_totals(sqlite3 *db, const char *schema, struct work *w, uint64_t first,
+                       uint64_t last)
 {
-    sqlite3_stmt *st = store_prepare(
-        db, schema,
-        "SELECT endpoint, class, count, errors, unobserved, inferred, shared, bytes_in, bytes_out, body_in, body_out,"
-        " latency_sum, latency_min, latency_max, latency_p50, latency_p90, latency_p95, latency_p99, latency_p999,"
-        " first_count, first_sum, first_min, first_max, first_p50, first_p90, first_p95, first_p99, first_p999,"
-        " allocated, freed, allocations, retained, cpu_ns, lock_ns, disk_ns, sleep_ns, downstream_ns,"
-        " latency, first FROM %s.total WHERE interval BETWEEN ? AND ? ORDER BY endpoint, class, interval");
+    sqlite3_stmt *st = store_prepare(db, schema,
+                                     "SELECT endpoint, class, count, errors, unobserved, inferred, "
+                                     "shared, bytes_in, bytes_out, body_in, body_out,"
+                                     " latency_sum, latency_min, latency_max, latency_p50, "
+                                     "latency_p90, latency_p95, latency_p99, latency_p999,"
+                                     " first_count, first_sum, first_min, first_max, first_p50, "
+                                     "first_p90, first_p95, first_p99, first_p999,"
+                                     " allocated, freed, allocations, retained, cpu_ns, lock_ns, "
+                                     "disk_ns, sleep_ns, downstream_ns,"
+                                     " latency, first FROM %s.total WHERE interval BETWEEN ? AND ? "
+                                     "ORDER BY endpoint, class, interval");
     if (!st)
         return sqlite3_extended_errcode(db);
     sqlite3_bind_int64(st, 1, (sqlite3_int64)first);
@@ -161,9 +176,10 @@ static int read_totals(sqlite3 *db, const char *schema, struct work *w, uint64_t
 
 static int write_totals(sqlite3 *db, const char *schema, const struct work *w, uint64_t interval)
 {
-    sqlite3_stmt *st = store_prepare(
-        db, schema,
-        "INSERT INTO %s.total VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,NULL)");
+    sqlite3_stmt *st = store_prepare(db, schema,
+                                     "INSERT INTO %s.total "
+                                     "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,"
+                                     "?,?,?,?,?,?,?,?,?,?,?,?,?,NULL)");
     if (!st)
         return sqlite3_extended_errcode(db);
     int rc = SQLITE_OK;
@@ -197,13 +213,17 @@ static int merge_range(sqlite3 *db, const char *schema, int level, uint64_t firs
         "INSERT OR REPLACE INTO %s.loss SELECT ?1, stage, reason, sum(count) FROM %s.loss"
         " WHERE interval BETWEEN ?1 AND ?2 GROUP BY stage, reason",
         "DELETE FROM %s.loss WHERE interval > ? AND interval <= ?",
-        "INSERT OR REPLACE INTO %s.interval SELECT ?1, ?3, 1, min(start_ns), max(end_ns), sum(written), sum(drained),"
-        " sum(late), sum(accepted), sum(opened), sum(inherited), sum(bytes_in), sum(bytes_out), sum(outside_in),"
-        " sum(outside_out), sum(outside_allocated), sum(outside_freed), sum(outside_allocations), sum(outside_cpu_ns)"
+        "INSERT OR REPLACE INTO %s.interval SELECT ?1, ?3, 1, min(start_ns), max(end_ns), "
+        "sum(written), sum(drained),"
+        " sum(late), sum(accepted), sum(opened), sum(inherited), sum(bytes_in), sum(bytes_out), "
+        "sum(outside_in),"
+        " sum(outside_out), sum(outside_allocated), sum(outside_freed), sum(outside_allocations), "
+        "sum(outside_cpu_ns)"
         " FROM %s.interval WHERE interval BETWEEN ?1 AND ?2",
         "DELETE FROM %s.interval WHERE interval > ? AND interval <= ?",
     };
-    struct work w = {.pool = sketch_pool_new((size_t)2 * SKETCH_OCTAVES * sizeof(struct sketch_page) * 2)};
+    struct work w = {
+        .pool = sketch_pool_new((size_t)2 * SKETCH_OCTAVES * sizeof(struct sketch_page) * 2)};
     if (!w.pool)
         return SQLITE_NOMEM;
     sketch_init(&w.latency);
@@ -230,13 +250,15 @@ struct range {
 };
 
 /* The oldest run of neighbours that belong together. */
-static struct range next_range(sqlite3 *db, const char *schema, int level, uint64_t floor, uint64_t ceiling)
+static struct range next_range(sqlite3 *db, const char *schema, int level, uint64_t floor,
+                               uint64_t ceiling)
 {
     struct range r = {0, 0, 0};
     uint64_t bucket = 0;
-    sqlite3_stmt *st = store_prepare(db, schema,
-                                     "SELECT interval, start_ns, level FROM %s.interval WHERE interval > ? AND"
-                                     " interval < ? AND closed = 1 ORDER BY interval");
+    sqlite3_stmt *st =
+        store_prepare(db, schema,
+                      "SELECT interval, start_ns, level FROM %s.interval WHERE interval > ? AND"
+                      " interval < ? AND closed = 1 ORDER BY interval");
     if (!st)
         return r;
     sqlite3_bind_int64(st, 1, (sqlite3_int64)floor);
@@ -262,7 +284,8 @@ static struct range next_range(sqlite3 *db, const char *schema, int level, uint6
     return r;
 }
 
-int store_roll(sqlite3 *db, const char *schema, int level, uint64_t floor, uint64_t ceiling, int *merged)
+int store_roll(sqlite3 *db, const char *schema, int level, uint64_t floor, uint64_t ceiling,
+               int *merged)
 {
     *merged = 0;
     struct range r = next_range(db, schema, level, floor, ceiling);

@@ -1,5 +1,6 @@
 /*
- * store_tables.h - what store.c, store_file.c and store_shrink.c share: the tables and a few ways to SQLite.
+ * store_tables.h - what store.c, store_file.c and store_shrink.c share: the tables and a few ways
+ * to SQLite.
  *
  * In:      those three                          Out: SQLite
  * Context: as store.h
@@ -18,7 +19,8 @@ extern const char *const schema_names[SCHEMAS]; /* "main", "disk" */
 /* A statement with `%s` wherever the schema's name stands; NULL: could not be prepared. */
 sqlite3_stmt *store_prepare(sqlite3 *, const char *schema, const char *sql);
 int store_run_sql(sqlite3 *, const char *schema, const char *sql); /* SQLITE_OK or SQLite's code */
-uint64_t store_ask(sqlite3 *, const char *schema, const char *sql); /* first column of the first row, 0 none */
+uint64_t store_ask(sqlite3 *, const char *schema,
+                   const char *sql); /* first column of the first row, 0 none */
 
 /* Values bound one after the other. */
 struct binder {
@@ -47,7 +49,8 @@ static inline void bind_blob(struct binder *b, const void *bytes, size_t len)
 /* Steps once, resets; SQLITE_OK or the error. */
 int store_finish(sqlite3_stmt *);
 
-/* Sets the pragmas of a new file and makes the tables, for schema "main" or "disk". SQLITE_OK or SQLite's code. */
+/* Sets the pragmas of a new file and makes the tables, for schema "main" or "disk". SQLITE_OK or
+ * SQLite's code. */
 int store_create(sqlite3 *, const char *schema);
 
 enum file_kind { FILE_MISSING, FILE_EMPTY, FILE_OURS, FILE_FOREIGN };
@@ -60,9 +63,11 @@ bool store_is_live(const char *path);
 bool store_supervised(sqlite3 *, const char *schema);
 
 /*
- * Merges intervals of `level` - 1 that are closed, above `floor` and below `ceiling` into ones of `level` (1: five
- * minutes, 2: all of them). In one transaction of its own. SQLITE_OK or SQLite's code; *merged: how many went away.
+ * Merges intervals of `level` - 1 that are closed, above `floor` and below `ceiling` into ones of
+ * `level` (1: five minutes, 2: all of them). In one transaction of its own. SQLITE_OK or SQLite's
+ * code; *merged: how many went away.
  */
-int store_roll(sqlite3 *, const char *schema, int level, uint64_t floor, uint64_t ceiling, int *merged);
+int store_roll(sqlite3 *, const char *schema, int level, uint64_t floor, uint64_t ceiling,
+               int *merged);
 
 #endif
