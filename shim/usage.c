@@ -2,10 +2,10 @@
  * usage.c - how block sizes are known here, and everything of usage.h that is no plain add.
  *
  * In:      see usage.h.                         Out: the same; real.c for the allocator's functions.
- * Owns:    `usage`, the totals from before attach.
+ * Owns:    `usage`.
  * Context: S; usage_attached and the first allocation of a process are I.
- * Sharing: `early` is added to and taken from atomically. `usage` is written when one thread runs, its words later only
- *          from CHECK to GLIBC or CALL, both right at any time.
+ * Sharing: `usage` is written when one thread runs; its mode later from CHECK to GLIBC or CALL, both right at any time,
+ *          and to NONE.
  * Failure: see usage.h.
  */
 #define _GNU_SOURCE
@@ -20,11 +20,6 @@
 
 struct usage usage = {.extras = ~0u}; /* until it is known: marks tell what another one counted */
 __thread uint32_t usage_laneless __attribute__((tls_model("initial-exec")));
-
-/* Counted before the process had a slot: what libraries allocate before main, mostly. */
-static struct {
-    uint64_t allocated, freed, allocations;
-} early;
 
 /* --- whose allocator is it --------------------------------------------------------------------------------------- */
 
@@ -135,13 +130,8 @@ void usage_attached(struct process_slot *slot)
         usage.mode = found.mode;
     if (slot)
         __atomic_fetch_or(&slot->flags, found.flags, __ATOMIC_RELAXED);
-    if (slot && shim.view.arena->features & FEATURE_HEAP) {
-        fetch_add_relaxed(&slot->s_allocated, __atomic_exchange_n(&early.allocated, 0, __ATOMIC_RELAXED));
-        fetch_add_relaxed(&slot->s_freed, __atomic_exchange_n(&early.freed, 0, __ATOMIC_RELAXED));
-        fetch_add_relaxed(&slot->s_allocations, __atomic_exchange_n(&early.allocations, 0, __ATOMIC_RELAXED));
-    } else {
+    if (!slot || !(shim.view.arena->features & FEATURE_HEAP))
         usage.mode = USAGE_NONE;
-    }
     errno = saved;
 }
 
@@ -190,19 +180,18 @@ static void bind_counters(void)
     }
 }
 
-/*
- * No lane: the process's shared totals, by atomic adds; before it is attached, `early`. What jemalloc counted early is
- * in its counters when the main thread's lane is taken.
- */
+/* No lane left: the process's shared totals, by atomic adds. Not attached (a moment at most): not counted. */
 static void took_laneless(void *block)
 {
-    struct process_slot *slot = shim.attached ? &shim.view.process[shim.process] : NULL;
+    if (!shim.attached)
+        return;
+    struct process_slot *slot = &shim.view.process[shim.process];
     usage_laneless++;
-    if (slot && usage.mode == USAGE_MALLCTL)
+    if (usage.mode == USAGE_MALLCTL)
         bind_counters(); /* a lane that comes later must not count these bytes again */
-    if (usage.mode != USAGE_COUNT && (slot || usage.mode != USAGE_MALLCTL))
-        fetch_add_relaxed(slot ? &slot->s_allocated : &early.allocated, usage.usable(block));
-    fetch_add_relaxed(slot ? &slot->s_allocations : &early.allocations, 1);
+    if (usage.mode != USAGE_COUNT)
+        fetch_add_relaxed(&slot->s_allocated, usage.usable(block));
+    fetch_add_relaxed(&slot->s_allocations, 1);
 }
 
 static void took_in_lane(struct lane *l, void *block, bool fresh)
@@ -267,9 +256,9 @@ void usage_gave_slow(size_t bytes)
     struct lane *l = usage.mode == USAGE_NONE ? NULL : lane_slow();
     if (l) {
         add_own(&l->freed, bytes);
-    } else if (usage.mode != USAGE_NONE) {
+    } else if (usage.mode != USAGE_NONE && shim.attached) {
         usage_laneless++;
-        fetch_add_relaxed(shim.attached ? &shim.view.process[shim.process].s_freed : &early.freed, bytes);
+        fetch_add_relaxed(&shim.view.process[shim.process].s_freed, bytes);
     }
     errno = saved;
 }

@@ -2,7 +2,7 @@
  * usage.h - what this thread allocated and freed: the running totals in its lane's header.
  *
  * In:      wrap_memory.c, wrap_operators.c, lifecycle.c.    Out: the lane's totals; the process's where a thread has no lane.
- * Owns:    how block sizes are known here (`usage.mode`), the totals from before the arena was attached.
+ * Owns:    how block sizes are known here (`usage.mode`).
  * Context: S. Nothing here takes a lock, allocates, asks the loader or makes a system call; every total is one plain add.
  * Sharing: a lane is its own thread's; `usage` is written by the first allocation of the process, again by attach.
  * Failure: a block whose size nobody can tell counts as an allocation without bytes.
@@ -67,10 +67,7 @@ extern __thread uint32_t usage_laneless __attribute__((tls_model("initial-exec")
 
 #define USAGE_CHECKS 64u
 
-/*
- * Called by lifecycle.c when this process has a slot, also after fork: sets the slot's flags, hands over the totals
- * that were counted before; or when it will never have one (NULL): counting stops.
- */
+/* Called by lifecycle.c when this process has a slot, also after fork; or when it will never have one (NULL). */
 void usage_attached(struct process_slot *);
 
 /* Out of line: first calls, threads without a lane, allocators other than glibc's. Keep errno. */

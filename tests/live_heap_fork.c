@@ -3,7 +3,7 @@
  * keeps its own books, which begin at zero.
  *
  * Prints "ok". With -v also, per child, its pid and what it allocated, freed and how many allocations it made.
- * Usage: live_heap_fork [-v] [children]
+ * Usage: live_heap_fork [-v] [children [raw]]: raw forks past the handlers of pthread_atfork, when no other thread allocates.
  */
 #include <malloc.h>
 #include <pthread.h>
@@ -61,12 +61,14 @@ static void in_child(void **inherited, int pipe_out, unsigned number)
     _exit(0);
 }
 
+static pid_t (*fork_by)(void) = fork;
+
 static bool one_child(void **inherited, unsigned number, struct book *told)
 {
     int ends[2], status;
     if (pipe(ends))
         return false;
-    pid_t pid = fork();
+    pid_t pid = fork_by();
     if (!pid)
         in_child(inherited, ends[1], number);
     close(ends[1]);
@@ -85,12 +87,15 @@ int main(int argc, char **argv)
 
     for (unsigned i = 0; i < INHERITED; i++)
         inherited[i] = malloc(64 * (i + 1));
-    for (int i = 0; i < 3; i++)
+    bool raw = argc > 2 + verbose;
+    if (raw)
+        fork_by = _Fork;
+    for (int i = 0; i < 3 && !raw; i++)
         right &= !pthread_create(&threads[i], NULL, churn, NULL);
     for (unsigned i = 0; i < children && right; i++)
         right &= one_child(inherited, i, &books[i]);
     __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3 && !raw; i++)
         pthread_join(threads[i], NULL);
     for (unsigned i = 0; i < children && verbose; i++)
         printf("%d %llu %llu %llu\n", books[i].pid, (unsigned long long)books[i].allocated,

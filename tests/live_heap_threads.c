@@ -25,6 +25,7 @@ struct book {
     uint64_t allocated, freed, allocations;
     uint64_t random;
     bool failed;
+    void **left; /* blocks that stay: for another thread, or a leak that must show */
 };
 
 static unsigned random_below(struct book *b, unsigned n)
@@ -106,9 +107,24 @@ static void *work(void *argument)
         if (kept[at])
             memset(kept[at], 0xa5, size);
     }
-    for (unsigned i = 0; i < KEPT; i += 2) /* the others stay: a leak that must show */
+    for (unsigned i = 0; i < KEPT; i += 2)
         drop(b, kept[i]);
+    for (unsigned i = 1; i < KEPT; i += 2)
+        b->left[i] = kept[i];
     free(NULL); /* jemalloc's own counters are looked at in the call that follows */
+    return NULL;
+}
+
+static void *left[THREADS_MAX * KEPT];
+
+/* Frees what the others left, allocates nothing. */
+static void *only_free(void *argument)
+{
+    struct book *b = argument;
+    b->tid = syscall(SYS_gettid);
+    for (unsigned i = 0; i < THREADS_MAX * KEPT; i += 3)
+        drop(b, left[i]);
+    free(NULL);
     return NULL;
 }
 
@@ -129,7 +145,7 @@ static bool refusals(void)
 
 int main(int argc, char **argv)
 {
-    static struct book books[THREADS_MAX];
+    static struct book books[THREADS_MAX + 1];
     pthread_t threads[THREADS_MAX];
     bool verbose = argc > 1 && !strcmp(argv[1], "-v");
     unsigned count = argc > 1 + verbose ? (unsigned)atoi(argv[1 + verbose]) : 8;
@@ -139,13 +155,15 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < count && !failed; i++) {
         books[i].rounds = rounds;
         books[i].random = i + 1;
+        books[i].left = &left[i * KEPT];
         failed |= pthread_create(&threads[i], NULL, work, &books[i]) != 0;
     }
     for (unsigned i = 0; i < count && !failed; i++) {
         failed |= pthread_join(threads[i], NULL) != 0;
         failed |= books[i].failed;
     }
-    for (unsigned i = 0; i < count && verbose; i++)
+    failed |= pthread_create(&threads[0], NULL, only_free, &books[count]) || pthread_join(threads[0], NULL);
+    for (unsigned i = 0; i <= count && verbose; i++)
         printf("%ld %llu %llu %llu\n", books[i].tid, (unsigned long long)books[i].allocated,
                (unsigned long long)books[i].freed, (unsigned long long)books[i].allocations);
     puts(failed ? "failed" : "ok");

@@ -38,6 +38,8 @@ struct run {
         struct totals own;
     } row[ROWS_MAX];
     char last_line[64];
+    bool starve; /* no lane is left until the program says that it waits */
+    int to;      /* its stdin */
 };
 
 static const char *build(void)
@@ -46,7 +48,7 @@ static const char *build(void)
     return b ? b : "build";
 }
 
-static void child(const struct run *r, const char *after, char *const argv[], int out)
+static void child(const struct run *r, const char *after, char *const argv[], int in, int out)
 {
     char library[512], arena[128], program[512];
     snprintf(library, sizeof library, "%s/libsonde.so%s%s", build(), *after ? ":" : "", after);
@@ -54,10 +56,24 @@ static void child(const struct run *r, const char *after, char *const argv[], in
     snprintf(program, sizeof program, "%s/tests/%s", build(), argv[0]);
     setenv("LD_PRELOAD", library, 1);
     setenv(SONDE_ENV_ARENA, arena, 1);
+    dup2(in, STDIN_FILENO);
     dup2(out, STDOUT_FILENO);
     alarm(120);
     execv(program, argv);
     _exit(127);
+}
+
+static void take_lanes_away(struct run *r)
+{
+    while (arena_pop_lane(&r->view) >= 0)
+        ;
+}
+
+static void give_lanes(struct run *r)
+{
+    for (uint32_t i = 0; i < 8; i++)
+        arena_push_lane(&r->view, i);
+    assert_int_equal(write(r->to, "x", 1), 1);
 }
 
 static void read_rows(struct run *r, FILE *from)
@@ -70,30 +86,39 @@ static void read_rows(struct run *r, FILE *from)
         if (r->rows < ROWS_MAX && sscanf(line, "%d %llu %llu %llu", &id, &a, &f, &n) == 4) {
             r->row[r->rows].id = id;
             r->row[r->rows++].own = (struct totals){a, f, n};
+        } else if (r->starve && !strcmp(line, "waiting")) {
+            give_lanes(r);
         } else {
             snprintf(r->last_line, sizeof r->last_line, "%.60s", line);
         }
     }
 }
 
-/* `after`: what stands behind our library in LD_PRELOAD. */
+/* `after`: what stands behind our library in LD_PRELOAD. r->starve is the caller's. */
 static void run(struct run *r, const char *after, char *const argv[])
 {
-    int ends[2];
+    int ends[2], in[2];
+    bool starve = r->starve;
     memset(r, 0, sizeof *r);
+    r->starve = starve;
     r->fd = arena_create(ARENA_MIN_BYTES, TOKEN, &r->view);
     assert_true(r->fd >= 0);
     clock_calibrate(r->view.arena);
     r->view.arena->features = FEATURE_HEAP | FEATURE_DATA;
-    assert_int_equal(pipe(ends), 0);
+    if (starve)
+        take_lanes_away(r);
+    assert_int_equal(pipe(ends) | pipe(in), 0);
+    r->to = in[1];
     r->pid = fork();
     assert_true(r->pid >= 0);
     if (!r->pid)
-        child(r, after, argv, ends[1]);
+        child(r, after, argv, in[0], ends[1]);
     close(ends[1]);
+    close(in[0]);
     FILE *from = fdopen(ends[0], "r");
     read_rows(r, from);
     fclose(from);
+    close(in[1]);
     assert_int_equal(waitpid(r->pid, &r->status, 0), r->pid);
     assert_int_equal(r->status, 0);
     assert_string_equal(r->last_line, "ok");
@@ -144,12 +169,17 @@ static void assert_totals(struct totals seen, struct totals own)
     assert_int_equal(seen.freed, own.freed);
 }
 
+static struct totals difference(struct totals a, struct totals b)
+{
+    return (struct totals){a.allocated - b.allocated, a.freed - b.freed, a.allocations - b.allocations};
+}
+
 static void threads_are_exact(const char *after)
 {
     char *argv[] = {"live_heap_threads", "-v", "6", "20000", NULL};
-    struct run *r = malloc(sizeof *r);
+    struct run *r = calloc(1, sizeof *r);
     run(r, after, argv);
-    assert_int_equal(r->rows, 6);
+    assert_int_equal(r->rows, 7);
     for (unsigned i = 0; i < r->rows; i++) {
         const struct lane *l = lane_of(r, r->row[i].id);
         assert_totals((struct totals){l->allocated, l->freed, l->allocations}, r->row[i].own);
@@ -182,10 +212,10 @@ static void test_lanes_of_threads_hold_what_they_did_on_mimalloc(void **state)
     threads_are_exact("libmimalloc.so.2.0");
 }
 
-static void children_begin_at_zero(const char *after)
+static void children_begin_at_zero(const char *after, char *raw)
 {
-    char *argv[] = {"live_heap_fork", "-v", "30", NULL};
-    struct run *r = malloc(sizeof *r);
+    char *argv[] = {"live_heap_fork", "-v", "30", raw, NULL};
+    struct run *r = calloc(1, sizeof *r);
     run(r, after, argv);
     assert_int_equal(r->rows, 30);
     for (unsigned i = 0; i < r->rows; i++) {
@@ -200,19 +230,28 @@ static void children_begin_at_zero(const char *after)
 static void test_forked_children_begin_at_zero(void **state)
 {
     (void)state;
-    children_begin_at_zero("");
+    children_begin_at_zero("", NULL);
 }
 
 static void test_forked_children_begin_at_zero_on_jemalloc(void **state)
 {
     (void)state;
-    children_begin_at_zero("libjemalloc.so.2");
+    children_begin_at_zero("libjemalloc.so.2", NULL);
+}
+
+/* Not even fork is ours: the child's first call may be any. */
+static void test_raw_forked_children_begin_at_zero(void **state)
+{
+    (void)state;
+    children_begin_at_zero("", "raw");
+    children_begin_at_zero("libjemalloc.so.2", "raw");
+    children_begin_at_zero("libtcmalloc_minimal.so.4", "raw");
 }
 
 static void one_thread_is_exact(char *program, const char *after)
 {
     char *argv[] = {program, "-v", NULL};
-    struct run *r = malloc(sizeof *r);
+    struct run *r = calloc(1, sizeof *r);
     run(r, after, argv);
     assert_int_equal(r->rows, 1);
     const struct lane *l = lane_of(r, r->row[0].id);
@@ -263,14 +302,11 @@ static struct totals workers_of(const struct run *r)
 static void churn_is_exact(const char *after, char *many, uint32_t lanes)
 {
     char *few_argv[] = {"live_heap_churn", "-v", "20", NULL}, *many_argv[] = {"live_heap_churn", "-v", many, NULL};
-    struct run *few = malloc(sizeof *few), *lot = malloc(sizeof *lot);
+    struct run *few = calloc(1, sizeof *few), *lot = calloc(1, sizeof *lot);
     run(few, after, few_argv);
     run(lot, after, many_argv);
     assert_int_equal(lot->view.arena->s_lanes_high, lanes);
-    struct totals a = workers_of(few), b = workers_of(lot), own_a = few->row[0].own, own_b = lot->row[0].own;
-    assert_totals((struct totals){b.allocated - a.allocated, b.freed - a.freed, b.allocations - a.allocations},
-                  (struct totals){own_b.allocated - own_a.allocated, own_b.freed - own_a.freed,
-                                  own_b.allocations - own_a.allocations});
+    assert_totals(difference(workers_of(lot), workers_of(few)), difference(lot->row[0].own, few->row[0].own));
     done(few);
     done(lot);
     free(few);
@@ -295,6 +331,32 @@ static void test_threads_beyond_the_last_lane_count_for_their_process_on_jemallo
     churn_is_exact("libjemalloc.so.2", "9000", ARENA_LANES);
 }
 
+/* What main itself does is the same in both runs. */
+static void late_lane_is_exact(const char *after)
+{
+    char *few_argv[] = {"live_heap_late_lane", "-v", "0", NULL}, *many_argv[] = {"live_heap_late_lane", "-v", "1000", NULL};
+    struct run *few = calloc(1, sizeof *few), *lot = calloc(1, sizeof *lot);
+    few->starve = lot->starve = true;
+    run(few, after, few_argv);
+    run(lot, after, many_argv);
+    const struct process_slot *p = process_of(lot, lot->pid);
+    assert_true(p->s_allocations > 2000 && p->s_allocations < 4000); /* the first half; the second is a lane's */
+    assert_totals(difference(totals_of(lot, p), totals_of(few, process_of(few, few->pid))),
+                  difference(lot->row[0].own, few->row[0].own));
+    done(few);
+    done(lot);
+    free(few);
+    free(lot);
+}
+
+static void test_a_lane_that_comes_late_counts_what_comes_then(void **state)
+{
+    (void)state;
+    late_lane_is_exact("");
+    late_lane_is_exact("libjemalloc.so.2");
+    late_lane_is_exact("libtcmalloc_minimal.so.4");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +366,8 @@ int main(void)
         cmocka_unit_test(test_lanes_of_threads_hold_what_they_did_on_mimalloc),
         cmocka_unit_test(test_forked_children_begin_at_zero),
         cmocka_unit_test(test_forked_children_begin_at_zero_on_jemalloc),
+        cmocka_unit_test(test_raw_forked_children_begin_at_zero),
+        cmocka_unit_test(test_a_lane_that_comes_late_counts_what_comes_then),
         cmocka_unit_test(test_signal_handlers_allocate),
         cmocka_unit_test(test_operators_of_libstdcxx_count_once),
         cmocka_unit_test(test_operators_of_jemalloc_count_once),
