@@ -85,6 +85,7 @@ $(BUILD)/tests/test_%: tests/test_%.c $(BUILD)/libcollector.a
 
 live_heap_operators_LDFLAGS := -Wl,--no-as-needed -l:libstdc++.so.6
 
+live_io_noplt_LDFLAGS := -fno-plt
 # Small servers and programs that run through the preload; they link nothing of ours.
 $(BUILD)/tests/live_%: tests/live_%.c
 	@mkdir -p $(@D)
