@@ -91,6 +91,11 @@ $(BUILD)/tests/live_%: tests/live_%.c
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) -fno-builtin -o $@ $< $(live_$*_LDFLAGS) -lpthread -ldl
 
+# an allocator that cannot tell the size of its blocks
+$(BUILD)/tests/partial_malloc.so: tests/partial_malloc.c
+	@mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) -fno-builtin -fPIC -shared -o $@ $<
+
 # tools of the tests: arena_run runs a command under the bare recorder and shows its events, push_rows drives a sink
 TEST_TOOLS := $(BUILD)/tests/arena_run $(BUILD)/tests/push_rows
 $(TEST_TOOLS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libcollector.a
@@ -110,7 +115,7 @@ $(BUILD)/fuzz/fuzz_%: tests/fuzz_%.c $(LIB_SRC)
 	clang -std=gnu11 -D_GNU_SOURCE -O1 -g -I. -DSONDE_VERSION='"fuzz"' -DSONDE_COMMIT='"fuzz"' \
 		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $< $(LIB_SRC) $(COLLECTOR_LIBS)
 
-tests: $(TEST_UNITS) $(TEST_LIVE) $(TEST_TOOLS)
+tests: $(TEST_UNITS) $(TEST_LIVE) $(TEST_TOOLS) $(BUILD)/tests/partial_malloc.so
 
 # --- targets for people -------------------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ struct run {
         struct totals own;
     } row[ROWS_MAX];
     char last_line[64];
+    uint32_t features; /* enum arena_feature; 0: heap and data */
     bool starve; /* no lane is left until the program says that it waits */
     int to;      /* its stdin */
 };
@@ -94,17 +95,18 @@ static void read_rows(struct run *r, FILE *from)
     }
 }
 
-/* `after`: what stands behind our library in LD_PRELOAD. r->starve is the caller's. */
+/* `after`: what stands behind our library in LD_PRELOAD. r->starve and r->features are the caller's. */
 static void run(struct run *r, const char *after, char *const argv[])
 {
     int ends[2], in[2];
     bool starve = r->starve;
+    uint32_t features = r->features ? r->features : (uint32_t)(FEATURE_HEAP | FEATURE_DATA);
     memset(r, 0, sizeof *r);
     r->starve = starve;
     r->fd = arena_create(ARENA_MIN_BYTES, TOKEN, &r->view);
     assert_true(r->fd >= 0);
     clock_calibrate(r->view.arena);
-    r->view.arena->features = FEATURE_HEAP | FEATURE_DATA;
+    r->view.arena->features = features;
     if (starve)
         take_lanes_away(r);
     assert_int_equal(pipe(ends) | pipe(in), 0);
@@ -167,6 +169,51 @@ static void assert_totals(struct totals seen, struct totals own)
     assert_int_equal(seen.allocations, own.allocations);
     assert_int_equal(seen.allocated, own.allocated);
     assert_int_equal(seen.freed, own.freed);
+}
+
+/* An allocator that cannot tell sizes is not asked for them: libc's malloc_usable_size would take its blocks for libc's. */
+static void test_without_sizes_only_allocations_count(void **state)
+{
+    (void)state;
+    char *argv[] = {"live_process_vfork", NULL};
+    char after[512];
+    struct run *r = calloc(1, sizeof *r);
+    snprintf(after, sizeof after, "%s/tests/partial_malloc.so", build());
+    run(r, after, argv);
+    const struct process_slot *p = process_of(r, r->pid);
+    struct totals t = totals_of(r, p);
+    assert_int_equal(p->flags, PROCESS_NO_SIZES);
+    assert_true(t.allocations > 0); /* popen's, at least */
+    assert_int_equal(t.allocated | t.freed, 0);
+    done(r);
+    free(r);
+}
+
+static void test_own_malloc_of_the_program_is_left_alone(void **state)
+{
+    (void)state;
+    char *argv[] = {"live_heap_own", NULL};
+    struct run *r = calloc(1, sizeof *r);
+    run(r, "", argv);
+    const struct process_slot *p = process_of(r, r->pid);
+    struct totals t = totals_of(r, p);
+    assert_int_equal(p->flags, PROCESS_OWN_MALLOC);
+    assert_int_equal(t.allocated | t.freed | t.allocations, 0);
+    done(r);
+    free(r);
+}
+
+static void test_memory_heap_off_counts_nothing(void **state)
+{
+    (void)state;
+    char *argv[] = {"live_heap_churn", "-v", "20", NULL};
+    struct run *r = calloc(1, sizeof *r);
+    r->features = FEATURE_DATA;
+    run(r, "", argv);
+    struct totals t = totals_of(r, process_of(r, r->pid));
+    assert_int_equal(t.allocated | t.freed | t.allocations, 0);
+    done(r);
+    free(r);
 }
 
 static struct totals difference(struct totals a, struct totals b)
@@ -368,6 +415,9 @@ int main(void)
         cmocka_unit_test(test_forked_children_begin_at_zero_on_jemalloc),
         cmocka_unit_test(test_raw_forked_children_begin_at_zero),
         cmocka_unit_test(test_a_lane_that_comes_late_counts_what_comes_then),
+        cmocka_unit_test(test_without_sizes_only_allocations_count),
+        cmocka_unit_test(test_own_malloc_of_the_program_is_left_alone),
+        cmocka_unit_test(test_memory_heap_off_counts_nothing),
         cmocka_unit_test(test_signal_handlers_allocate),
         cmocka_unit_test(test_operators_of_libstdcxx_count_once),
         cmocka_unit_test(test_operators_of_jemalloc_count_once),
