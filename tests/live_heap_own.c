@@ -60,7 +60,7 @@ int main(void)
     for (size_t i = 0; i < 1000; i++) {
         char *p = strdup("by libc, from our room");
         right &= is_ours(p);
-        char *q = realloc(p, 80);
+        char *q = reallocarray(is_ours(p) ? p : NULL, 4, 20);
         right &= is_ours(q) && !strcmp(q, "by libc, from our room");
         free(q);
     }
