@@ -242,7 +242,7 @@ int on_shutdown(int fd, int how)
     struct watch w;
     watch_note(&w, fd);
     bool known = slot_kind(w.word) == KIND_CONNECTION || slot_kind(w.word) == KIND_UNSURE;
-    if (known && (w.lane = lane_here(), recording()) &&
+    if (known && how >= SHUT_RD && how <= SHUT_RDWR && (w.lane = lane_here(), recording()) &&
         arena_plan_get(&shim.view, slot_id(w.word)) != PLAN_IGNORE) {
         struct observation o = {.type = EVENT_SHUTDOWN,
                                 .descriptor = fd,

@@ -1,10 +1,11 @@
 /*
  * arena_run.c - runs a command under the bare recorder and shows what it wrote: no collector in between.
  *
- *     arena_run [-o FILE] [-q] [-k] [-b BYTES] [-f FEATURES] CMD ARGS...
+ *     arena_run [-o FILE] [-q] [-s] [-n] [-m] [-b BYTES] [-f FEATURES] CMD ARGS...
  *
  * Events go to FILE (default: none) as they come, one a line; -q counts them only. The sums of each process and lane
- * stand at the end of FILE, and with -s on stderr. -n drains nothing (what does a full arena do?). Exit: CMD's own.
+ * stand at the end of FILE, and with -s on stderr. -n drains nothing (what does a full arena do?), -m makes an arena of
+ * another major version. Exit: CMD's own.
  * SONDE_LIBRARY names libsonde.so, default: beside this program's folder.
  */
 #include <errno.h>
@@ -29,7 +30,7 @@
 static struct arena_view view;
 static struct clock_scale scale;
 static FILE *out;
-static bool quiet, show_sums, no_drain;
+static bool quiet, show_sums, no_drain, other_major;
 static uint64_t by_type[256], events, damaged;
 
 static const char *const type_names[] = {"NONE", "ACCEPT", "CONNECT", "BIND", "LISTEN", "CLOSE", "SHUTDOWN", "DUP",
@@ -196,12 +197,13 @@ int main(int argc, char **argv)
     uint64_t bytes = ARENA_DEFAULT_BYTES;
     long features = -1;
     int option;
-    while ((option = getopt(argc, argv, "+o:qsnb:f:")) != -1)
+    while ((option = getopt(argc, argv, "+o:qsnmb:f:")) != -1)
         switch (option) {
-        case 'o': out = fopen(optarg, "w"); break;
+        case 'o': out = fopen(optarg, "we"); break;
         case 'q': quiet = true; break;
         case 's': show_sums = true; break;
         case 'n': no_drain = true; break;
+        case 'm': other_major = true; break;
         case 'b': bytes = strtoull(optarg, NULL, 0); break;
         case 'f': features = strtol(optarg, NULL, 0); break;
         default: return 125;
@@ -220,6 +222,7 @@ int main(int argc, char **argv)
     view.arena->supervisor = (uint32_t)getpid();
     if (features >= 0)
         view.arena->features = (uint32_t)features;
+    view.arena->major += other_major;
     signal(SIGINT, SIG_IGN);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     pid_t child = fork();
