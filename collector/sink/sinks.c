@@ -5,8 +5,8 @@
  * In:      sinks.h's caller                     Out: store.h, elasticsearch.h
  * Owns:    the thread, the outputs, the store.
  * Context: the caller's thread before `run` starts and after it was joined; in between, the sink
- * thread alone. Failure: an output that takes no row is asked again with the next one; what it
- * refused is counted as dropped.
+ *          thread alone.
+ * Failure: what an output does not take it counts as dropped; nothing waits for it.
  */
 #include <errno.h>
 #include <pthread.h>

@@ -3,7 +3,7 @@
  * (docs/store.md).
  *
  * In:      sinks.c (rows)                       Out: the file; report_load.c reads it
- * Owns:    the file and its write-ahead log; only this file and report_load.c know SQLite.
+ * Owns:    the file and its write-ahead log; only sink/store_*.c and report_*.c know SQLite.
  * Context: sink thread; store_choose_path, store_open and store_resume before it starts.
  * Failure: never reported as an error to the pipeline. While the file cannot be written (full disk,
  * I/O error, a reader that blocks the checkpoint at the size bound) rows of totals go to a database
