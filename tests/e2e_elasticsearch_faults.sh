@@ -23,7 +23,8 @@ serve() {
 expect() {
     local name=$1 wanted=$2 got
     shift 2
-    got=$("$push" --set output.wait_ms=50 "$@" "$url" 2>"$d/err" | tail -n 1)
+    "$push" --set output.wait_ms=50 "$@" "$url" >"$d/out" 2>"$d/err" || { echo "FAIL $name: exit $?"; failed=1; }
+    got=$(tail -n 1 "$d/out")
     if [ "$got" != "$wanted" ]; then
         echo "FAIL $name: $got, wanted $wanted"; cat "$d/err"
         failed=1
