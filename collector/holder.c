@@ -223,7 +223,7 @@ void holder_image_fact(struct connections *cs, const struct item *item)
 
 /* --- time ---------------------------------------------------------------------------------------------------------------- */
 
-static void end_lingering(struct connections *cs, uint64_t time_ns)
+static void end_lingering(struct connections *cs, uint64_t time_ns, bool last)
 {
     for (uint32_t link = cs->nobody.connections, next; link; link = next) {
         struct connection *c = &cs->table[link >> 1];
@@ -231,7 +231,7 @@ static void end_lingering(struct connections *cs, uint64_t time_ns)
         const struct image *image = image_find(cs->images, c->left_by);
         bool may_live = image ? image_has_children(cs->images, image, c->opened_ns, time_ns)
                               : time_ns < c->left_ns + LINGER_NS;
-        if (!may_live)
+        if (!may_live || last) /* its own process let go of it: it is not in flight */
             connection_end(cs, c, c->left_ns, false);
     }
 }
@@ -254,5 +254,5 @@ void holder_tick(struct connections *cs, uint64_t time_ns, bool last)
 {
     struct pass p = {cs, time_ns, last};
     image_each(cs->images, conclude_old, &p);
-    end_lingering(cs, time_ns);
+    end_lingering(cs, time_ns, last);
 }
