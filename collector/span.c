@@ -311,9 +311,9 @@ static uint32_t begin_request(struct spans *s, struct dialogue *d, const struct 
 static uint8_t copy_text(char *to, size_t room, struct slice text)
 {
     size_t n = text.len < room ? text.len : room;
-    memcpy(to, text.at, n);
-    if (n < room)
-        to[n] = 0;
+    if (n)
+        memcpy(to, text.at, n);
+    to[n] = 0; /* callers leave room for it */
     return (uint8_t)n;
 }
 
