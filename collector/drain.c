@@ -87,10 +87,15 @@ void drain_fini(struct drain *d)
     d->process_lanes = NULL;
 }
 
-uint32_t drain_high(const struct drain *d)
+/* Never less than before: lanes in use are looked at whatever becomes of the pages. */
+uint32_t drain_high(struct drain *d)
 {
     uint32_t high = load_relaxed(&d->view.arena->s_lanes_high);
-    return high < d->view.lanes ? high : d->view.lanes;
+    if (high > d->view.lanes)
+        high = d->view.lanes;
+    if (high > d->high)
+        d->high = high;
+    return d->high;
 }
 
 uint32_t drain_free_chunks(const struct drain *d)

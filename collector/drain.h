@@ -96,6 +96,7 @@ struct drain {
     struct window_pool *windows;
     struct window scratch; /* of a lane that got no window */
     uint32_t live;         /* lanes in use */
+    uint32_t high;         /* lanes ever in use stand below */
     uint64_t broken_lanes; /* ever */
     uint64_t
         accounted_freed; /* events of lanes already freed, this collector's and its predecessors' */
@@ -123,7 +124,7 @@ static inline uint64_t drain_id(const struct drain *d, uint64_t id)
 }
 
 /* Lanes beyond this index were never used. */
-uint32_t drain_high(const struct drain *);
+uint32_t drain_high(struct drain *);
 
 /* Takes up a lane that was claimed since the last look: identity, position. false: it is not there.
  */

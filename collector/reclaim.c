@@ -92,7 +92,7 @@ static bool owner_is_gone(const struct drain *d, uint32_t lane, uint32_t serial)
     return load_acquire(&s->state) != LANE_LIVE || load_relaxed(&s->serial) != serial;
 }
 
-static bool someone_is_busy(const struct drain *d)
+static bool someone_is_busy(struct drain *d)
 {
     uint32_t high = drain_high(d);
     for (uint32_t i = 0; i < high; i++)
