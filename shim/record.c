@@ -66,10 +66,19 @@ static inline bool enter(struct lane *l, uint64_t here, uint64_t now)
     return true;
 }
 
+/*
+ * No: a handler took our frame for gone; or a handler forked, and we are the child that came back into an event of its
+ * parent, whose lane and chunk are shared memory.
+ */
+static inline bool still_ours(const struct lane *l, uint64_t here)
+{
+    return load_relaxed(&l->busy) == here && self.lane == l && self.epoch == load_relaxed(shim.epoch);
+}
+
 static inline void leave(struct lane *l, uint64_t here)
 {
     compiler_barrier();
-    if (likely(load_relaxed(&l->busy) == here))
+    if (likely(still_ours(l, here)))
         store_relaxed(&l->busy, 0);
 }
 
@@ -245,8 +254,8 @@ static inline void write_event(struct lane *l, const struct observation *o, cons
     e->flags = (uint8_t)flags;
     e->type = o->type;
     compiler_barrier();
-    if (unlikely(load_relaxed(&l->busy) != here))
-        return; /* a handler took us for gone, see the top */
+    if (unlikely(!still_ours(l, here)))
+        return;
     store_release(&c->committed, load_relaxed(&l->write));
     note_totals(l);
 }

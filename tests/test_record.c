@@ -631,6 +631,44 @@ static void test_handler_inside_event_is_nested(void **state)
     munmap(bad, 4096);
 }
 
+/* A handler forks inside an event: the child comes back into it, with the parent's lane in its hands. */
+static struct lane *lane_at_fork;
+static void fork_in_handler(int signal, siginfo_t *info, void *context)
+{
+    (void)signal, (void)context;
+    lane_at_fork = self.lane;
+    mprotect(info->si_addr, 4096, PROT_READ);
+    pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (!child)
+        return;
+    int status;
+    waitpid(child, &status, 0);
+    handled = status == 0 && self.lane->busy && load_acquire(&view.chunk[self.lane->chunk - 1].committed) < self.lane->write;
+}
+
+static void test_fork_inside_event_leaves_it_to_the_parent(void **state)
+{
+    (void)state;
+    pid_t parent = getpid();
+    uint8_t *bad = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct sigaction old, forking = {.sa_sigaction = fork_in_handler, .sa_flags = SA_SIGINFO};
+    handled = 0;
+    receive(1, 1);
+    sigaction(SIGSEGV, &forking, &old);
+    answer = 100;
+    on_recv(FD, bad, 100, 0);
+    if (syscall(SYS_getpid) != parent) {
+        receive(1, 1);
+        _exit(self.lane == lane_at_fork);
+    }
+    sigaction(SIGSEGV, &old, NULL);
+    assert_int_equal(handled, 1);
+    receive(1, 1);
+    assert_int_equal(drain(), 3);
+    assert_int_equal(last[2].sequence, last[0].sequence + 2);
+    munmap(bad, 4096);
+}
+
 struct on_low_stack {
     uint8_t *bad;
     uint64_t sequence;
@@ -1144,6 +1182,7 @@ int main(void)
         TEST(test_siglongjmp_out_of_an_event_leaves_a_hole),
         TEST(test_handler_inside_event_is_nested),
         TEST(test_handler_on_a_higher_stack_spoils_nothing),
+        TEST(test_fork_inside_event_leaves_it_to_the_parent),
         TEST(test_killed_inside_event_leaves_lane_readable),
         TEST(test_child_of_fork_begins_anew),
         TEST(test_recall_refused_by_a_busy_producer),

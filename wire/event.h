@@ -49,7 +49,7 @@ enum event_flag {
     EVENT_OFFSET_UNKNOWN = 1 << 1, /* the slot changed during the call, or the descriptor is shared: offset is no truth */
     EVENT_FIRST = 1 << 2,          /* first event on a descriptor that was neither accepted nor connected here */
     EVENT_UNSURE = 1 << 3,         /* read or write on a descriptor never proven to be a socket: the collector asks /proc */
-    EVENT_WAITED = 1 << 4,         /* the thread waited (poll, epoll, select, blocking accept) since its last event */
+    EVENT_WAITED = 1 << 4,         /* the thread waited (poll, epoll, select) since its last event; how long accept or a read blocked is its own duration */
     EVENT_LONG = 1 << 5,           /* duration and ready are in units of 1024 ticks */
     EVENT_NO_CLOCK = 1 << 6,       /* time is 0: this process may not read its clock */
     EVENT_LISTENER_KNOWN = 1 << 7  /* ACCEPT: struct event_address.listener is the id under which bind was seen */
