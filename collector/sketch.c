@@ -215,26 +215,38 @@ static uint64_t rank_of(double q, uint64_t count)
     return rank < 1 ? 1 : (uint64_t)rank;
 }
 
+static uint64_t within(const struct sketch *s, uint64_t value)
+{
+    return value < s->min ? s->min : value > s->max ? s->max : value;
+}
+
+void sketch_quantiles(const struct sketch *s, const double *q, uint64_t *out, size_t n)
+{
+    uint64_t count = held(s), seen = 0;
+    size_t k = 0;
+    for (; k < n && (!s->count || !(q[k] > 0)); k++)
+        out[k] = s->count ? s->min : 0;
+    for (unsigned i = 0; i < BUCKETS && k < n && q[k] < 1; i++) {
+        const struct sketch_page *page = s->page[i / 64];
+        if (!page) {
+            i |= 63;
+            continue;
+        }
+        if (!page->bucket[i % 64])
+            continue;
+        seen += page->bucket[i % 64];
+        for (; k < n && q[k] < 1 && seen >= rank_of(q[k], count); k++)
+            out[k] = within(s, value_of(i));
+    }
+    for (; k < n; k++)
+        out[k] = s->max;
+}
+
 uint64_t sketch_quantile(const struct sketch *s, double q)
 {
-    if (!s->count)
-        return 0;
-    if (!(q > 0))
-        return s->min;
-    uint64_t count = held(s);
-    if (q >= 1 || !count)
-        return s->max;
-    uint64_t rank = rank_of(q, count), seen = 0;
-    unsigned i = 0;
-    for (; i < BUCKETS - 1; i++) {
-        const struct sketch_page *page = s->page[i / 64];
-        if (!page)
-            i |= 63;
-        else if ((seen += page->bucket[i % 64]) >= rank)
-            break;
-    }
-    uint64_t value = value_of(i);
-    return value < s->min ? s->min : value > s->max ? s->max : value;
+    uint64_t value;
+    sketch_quantiles(s, &q, &value, 1);
+    return value;
 }
 
 /* ---- as bytes ---- */

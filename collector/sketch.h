@@ -41,6 +41,8 @@ void sketch_merge(struct sketch *into, struct sketch_pool *, const struct sketch
  * min, q >= 1 is max. Values above the clamp are told as the clamp (or max).
  */
 uint64_t sketch_quantile(const struct sketch *, double q);
+/* The same for `n` ascending ones in one pass. */
+void sketch_quantiles(const struct sketch *, const double *q, uint64_t *out, size_t n);
 /*
  * Varints: count, sum, min, max, then for each bucket in use its count << 1, plus 1 when buckets
  * were passed over since the one before it, whose number follows. Bytes used, 0 for an empty sketch

@@ -106,7 +106,8 @@ void queue_number_from(struct queue *q, uint64_t sequence)
 
 void queue_patience(struct queue *q, int ms)
 {
-    q->patience_ms = ms;
+    if (q->patience_ms >= 0)
+        q->patience_ms = ms;
 }
 
 /* ---- producer ---- */
@@ -141,6 +142,7 @@ static bool wait_for_room(struct queue *q, uint64_t need)
             seen = q->tail_seen;
             since = now;
         } else if (q->patience_ms >= 0 && now - since >= (uint64_t)q->patience_ms * 1000000) {
+            q->patience_ms = 0;
             return false;
         }
     }

@@ -34,8 +34,10 @@ void queue_number_from(struct queue *, uint64_t sequence);
  */
 struct row *queue_reserve(struct queue *, enum row_kind, size_t bytes);
 void queue_publish(struct queue *, struct row *);
-/* From now on a full queue waits until the consumer has made no headway for `ms`; -1: for ever, 0:
- * not at all. */
+/*
+ * From now on a full SHED queue waits, until the consumer has made no headway for `ms`; then it
+ * sheds again. A WAIT queue waits for ever anyway.
+ */
 void queue_patience(struct queue *, int ms);
 void queue_end(struct queue *); /* no more rows will come */
 /* The oldest row, or NULL after `timeout_ms` (0: at once, -1: none). Valid until queue_drop.
