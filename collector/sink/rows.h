@@ -73,6 +73,8 @@ struct row_interval {
     uint64_t start_ns, end_ns;
     struct flow flow;  /* of this interval alone */
     uint64_t written, drained, late, lost[LOSS_COUNT]; /* of this interval alone */
+    uint64_t shed_spans;      /* ROW_SPANs for which the queue had no room, of this interval alone */
+    uint64_t uncounted_spans; /* in no total for lack of memory, of this interval alone */
 };
 /* class: the status class for HTTP (1..5), CLASS_OK, CLASS_ERROR for others, CLASS_NONE without an answer */
 enum { CLASS_NONE = 0, CLASS_OK = 6, CLASS_ERROR = 7 };

@@ -1,0 +1,602 @@
+/*
+ * interval.c - adding spans up, and turning the sums into rows.
+ *
+ * In:      rollup.c        Out: sketch.h, sink/queue.h
+ * Owns:    intervals, tallies, totals, the pool of sketch pages (8 MiB).
+ * Context: C
+ * Failure: no memory for a total: its spans are told as uncounted; no sketch page: exact fields
+ * only.
+ */
+#include "collector/interval.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "collector/sink/queue.h"
+#include "collector/sketch.h"
+
+#define POOL_BYTES (8u << 20)
+#define CLASSES 8u
+#define WAITING_MOST 4u
+#define STATUS_MOST 600u /* distinct ones of an endpoint and interval; more count as the first */
+
+struct total {
+    uint64_t count, errors, unobserved, inferred, shared;
+    uint64_t bytes[2], body[2];
+    struct cost cost;
+    uint64_t downstream_ns;
+    bool changed;
+    struct sketch latency, first, heap;
+};
+
+struct status {
+    uint32_t status;
+    bool changed;
+    uint64_t count;
+};
+
+struct tally {
+    struct tally *next; /* in its interval */
+    struct tally *next_changed;
+    struct endpoint *endpoint;
+    struct total *total[CLASSES];
+    struct status *status;
+    uint16_t statuses, statuses_room, last_status;
+    bool changed;
+};
+
+struct interval {
+    struct interval *next; /* closed later */
+    uint32_t number;
+    uint64_t start_ns, end_ns;
+    struct flow flow;
+    struct stream_counts stream;
+    uint64_t shed, uncounted;
+    struct tally *tallies, *changed_tallies;
+    bool closed, changed, sent; /* sent: a row that names it is in the queue */
+};
+
+struct intervals {
+    struct sketch_pool *pool;
+    struct endpoints *endpoints;
+    struct interval *open, *waiting; /* oldest first */
+    size_t waiting_count;
+    uint32_t next_number;
+    bool heap;
+};
+
+/* ---- adding ---- */
+
+static struct total *new_total(void)
+{
+    struct total *t = calloc(1, sizeof *t);
+    if (!t)
+        return NULL;
+    sketch_init(&t->latency);
+    sketch_init(&t->first);
+    sketch_init(&t->heap);
+    return t;
+}
+
+static struct tally *new_tally(struct interval *in, struct endpoint *endpoint)
+{
+    struct tally *t = calloc(1, sizeof *t);
+    if (!t)
+        return NULL;
+    t->endpoint = endpoint;
+    t->next = in->tallies;
+    in->tallies = t;
+    return t;
+}
+
+static unsigned class_of(const struct span *s, bool error)
+{
+    if (!s->answered)
+        return CLASS_NONE;
+    if (s->status >= 100 && s->status < 600)
+        return s->status / 100;
+    return error ? CLASS_ERROR : CLASS_OK;
+}
+
+static void add_span(struct intervals *v, struct total *t, const struct span *s, bool error)
+{
+    t->count++;
+    t->errors += error;
+    t->unobserved += !s->answered;
+    t->inferred += s->inferred != 0;
+    t->shared += s->shared != 0;
+    for (int way = IN; way <= OUT; way++) {
+        t->bytes[way] += s->bytes[way];
+        t->body[way] += s->body[way];
+    }
+    t->cost.allocated += s->cost.allocated;
+    t->cost.freed += s->cost.freed;
+    t->cost.allocations += s->cost.allocations;
+    t->cost.cpu_ns += s->cost.cpu_ns;
+    t->cost.lock_ns += s->cost.lock_ns;
+    t->cost.disk_ns += s->cost.disk_ns;
+    t->cost.sleep_ns += s->cost.sleep_ns;
+    t->downstream_ns += s->downstream_ns;
+    if (v->heap)
+        sketch_add(&t->heap, v->pool, s->cost.allocated);
+    /* an unanswered request has no time (its connection's end is not an answer) */
+    if (!s->answered || !s->start_ns || s->end_ns < s->start_ns)
+        return;
+    sketch_add(&t->latency, v->pool, s->end_ns - s->start_ns);
+    if (s->first_byte_ns)
+        sketch_add(&t->first, v->pool, s->first_byte_ns);
+}
+
+static void mark(struct interval *in, struct tally *t)
+{
+    if (t->changed)
+        return;
+    t->changed = true;
+    t->next_changed = in->changed_tallies;
+    in->changed_tallies = t;
+}
+
+/* The place of a status; the first one's when there is no memory for more. */
+static struct status *status_of(struct tally *t, uint32_t status)
+{
+    if (t->last_status < t->statuses && t->status[t->last_status].status == status)
+        return &t->status[t->last_status];
+    for (uint16_t i = 0; i < t->statuses; i++)
+        if (t->status[i].status == status)
+            return &t->status[t->last_status = i];
+    if (t->statuses == t->statuses_room && t->statuses < STATUS_MOST) {
+        uint16_t room = t->statuses_room ? 2 * t->statuses_room : 4;
+        struct status *more = realloc(t->status, room * sizeof *more);
+        if (more) {
+            t->status = more;
+            t->statuses_room = room;
+        }
+    }
+    if (t->statuses == t->statuses_room)
+        return t->status;
+    t->status[t->statuses] = (struct status){.status = status};
+    return &t->status[t->last_status = t->statuses++];
+}
+
+static void count_status(struct tally *t, const struct span *s, bool error)
+{
+    bool has_one = s->status >= 100 && s->status < 600;
+    if (!s->answered || (!has_one && !error))
+        return;
+    struct status *place = status_of(t, has_one ? s->status : 0);
+    if (!place)
+        return;
+    place->count++;
+    place->changed = true;
+}
+
+static struct tally *tally_of(struct intervals *v, struct endpoint *endpoint)
+{
+    if (!endpoint->open)
+        endpoint->open = new_tally(v->open, endpoint);
+    return endpoint->open;
+}
+
+static struct total *total_of(struct tally *t, unsigned class)
+{
+    if (t && !t->total[class])
+        t->total[class] = new_total();
+    return t ? t->total[class] : NULL;
+}
+
+void intervals_count(struct intervals *v, struct endpoint *endpoint, const struct span *s)
+{
+    bool error = span_is_error(s);
+    struct tally *t = tally_of(v, endpoint);
+    struct total *total = total_of(t, class_of(s, error));
+    if (!total) {
+        v->open->uncounted++;
+        v->open->changed = true;
+        return;
+    }
+    add_span(v, total, s, error);
+    total->changed = true;
+    count_status(t, s, error);
+    mark(v->open, t);
+}
+
+static bool is_same_flow(const struct interval *in, const struct flow *flow,
+                         const struct stream_counts *stream)
+{
+    return !memcmp(&in->flow, flow, sizeof *flow) && !memcmp(&in->stream, stream, sizeof *stream);
+}
+
+void intervals_flow(struct intervals *v, const struct flow *flow,
+                    const struct stream_counts *stream)
+{
+    struct interval *in = v->open;
+    if (is_same_flow(in, flow, stream))
+        return;
+    in->flow = *flow;
+    in->stream = *stream;
+    in->changed = true;
+}
+
+void intervals_shed(struct intervals *v, uint64_t spans)
+{
+    v->open->shed += spans;
+    v->open->changed |= spans > 0;
+}
+
+void intervals_start(struct intervals *v, uint64_t now_ns)
+{
+    if (!v->open->start_ns)
+        v->open->start_ns = now_ns;
+}
+
+bool intervals_tight(const struct intervals *v)
+{
+    return sketch_pool_tight(v->pool) && !v->waiting;
+}
+
+/* ---- closing ---- */
+
+static struct interval *new_interval(uint32_t number, uint64_t start_ns)
+{
+    struct interval *in = calloc(1, sizeof *in);
+    if (!in)
+        return NULL;
+    in->number = number;
+    in->start_ns = start_ns;
+    return in;
+}
+
+static void free_total(struct intervals *v, struct total *t)
+{
+    if (!t)
+        return;
+    sketch_clear(&t->latency, v->pool);
+    sketch_clear(&t->first, v->pool);
+    sketch_clear(&t->heap, v->pool);
+    free(t);
+}
+
+static void free_tally(struct intervals *v, struct tally *t)
+{
+    for (unsigned class = 0; class < CLASSES; class ++)
+        free_total(v, t->total[class]);
+    free(t->status);
+    free(t);
+}
+
+static void free_interval(struct intervals *v, struct interval *in)
+{
+    for (struct tally *t = in->tallies, *next; t; t = next) {
+        next = t->next;
+        free_tally(v, t);
+    }
+    free(in);
+}
+
+static void merge_totals(struct intervals *v, struct total *into, const struct total *from)
+{
+    into->count += from->count;
+    into->errors += from->errors;
+    into->unobserved += from->unobserved;
+    into->inferred += from->inferred;
+    into->shared += from->shared;
+    for (int way = IN; way <= OUT; way++) {
+        into->bytes[way] += from->bytes[way];
+        into->body[way] += from->body[way];
+    }
+    into->cost.allocated += from->cost.allocated;
+    into->cost.freed += from->cost.freed;
+    into->cost.allocations += from->cost.allocations;
+    into->cost.cpu_ns += from->cost.cpu_ns;
+    into->cost.lock_ns += from->cost.lock_ns;
+    into->cost.disk_ns += from->cost.disk_ns;
+    into->cost.sleep_ns += from->cost.sleep_ns;
+    into->downstream_ns += from->downstream_ns;
+    sketch_merge(&into->latency, v->pool, &from->latency);
+    sketch_merge(&into->first, v->pool, &from->first);
+    sketch_merge(&into->heap, v->pool, &from->heap);
+}
+
+static void merge_tally(struct intervals *v, struct tally *into, struct tally *from)
+{
+    for (unsigned class = 0; class < CLASSES; class ++) {
+        if (!into->total[class]) {
+            into->total[class] = from->total[class];
+            from->total[class] = NULL;
+        } else if (from->total[class]) {
+            merge_totals(v, into->total[class], from->total[class]);
+        }
+    }
+    for (uint16_t i = 0; i < from->statuses; i++) {
+        struct status *place = status_of(into, from->status[i].status);
+        if (!place)
+            continue;
+        place->count += from->status[i].count;
+        place->changed = true;
+    }
+    free_tally(v, from);
+}
+
+/* Every field of both is a 64-bit counter. */
+static void add_counters(void *into, const void *from, size_t bytes)
+{
+    uint64_t *a = into;
+    const uint64_t *b = from;
+    for (size_t i = 0; i < bytes / sizeof *a; i++)
+        a[i] += b[i];
+}
+_Static_assert(sizeof(struct flow) % 8 == 0 && sizeof(struct stream_counts) % 8 == 0,
+               "64-bit counters");
+
+static void merge_intervals(struct intervals *v, struct interval *into, struct interval *from)
+{
+    for (struct tally *t = into->tallies; t; t = t->next)
+        t->endpoint->waiting = t;
+    for (struct tally *t = from->tallies, *next; t; t = next) {
+        next = t->next;
+        if (t->endpoint->waiting) {
+            merge_tally(v, t->endpoint->waiting, t);
+        } else {
+            t->next = into->tallies;
+            into->tallies = t;
+            t->changed = false;
+            mark(into, t);
+        }
+    }
+    for (struct tally *t = into->tallies; t; t = t->next)
+        t->endpoint->waiting = NULL;
+    from->tallies = NULL;
+    add_counters(&into->flow, &from->flow, sizeof from->flow);
+    add_counters(&into->stream, &from->stream, sizeof from->stream);
+    into->shed += from->shed;
+    into->uncounted += from->uncounted;
+    into->end_ns = from->end_ns;
+    free_interval(v, from);
+}
+
+static void wait_in_line(struct intervals *v, struct interval *in)
+{
+    struct interval **at = &v->waiting, *last = NULL;
+    for (; *at; at = &(*at)->next)
+        last = *at;
+    if (v->waiting_count >= WAITING_MOST && !last->sent && !in->sent) {
+        merge_intervals(v, last, in);
+        return;
+    }
+    *at = in;
+    v->waiting_count++;
+}
+
+bool intervals_close(struct intervals *v, uint64_t end_ns)
+{
+    struct interval *in = v->open, *next;
+    if (!in->tallies && !in->changed && !in->sent) {
+        in->start_ns = end_ns;
+        return false;
+    }
+    next = new_interval(v->next_number, end_ns);
+    if (!next)
+        return false; /* it goes on, until there is memory */
+    v->next_number++;
+    v->open = next;
+    in->end_ns = end_ns;
+    in->closed = in->changed = true;
+    for (struct tally *t = in->tallies; t; t = t->next) {
+        t->endpoint->open = NULL;
+        for (unsigned class = 0; class < CLASSES; class ++)
+            if (t->total[class])
+                t->total[class]->changed = true;
+        mark(in, t);
+    }
+    wait_in_line(v, in);
+    return true;
+}
+
+/* ---- rows ---- */
+
+static bool push_interval(struct interval *in, struct queue *q)
+{
+    if (!in->changed)
+        return true;
+    struct row *row = queue_reserve(q, ROW_INTERVAL, sizeof *row + sizeof(struct row_interval));
+    if (!row)
+        return false;
+    struct row_interval *r = (void *)(row + 1);
+    *r = (struct row_interval){
+        .interval = in->number,
+        .closed = in->closed,
+        .start_ns = in->start_ns,
+        .end_ns = in->end_ns,
+        .flow = in->flow,
+        .written = in->stream.written,
+        .drained = in->stream.drained,
+        .late = in->stream.late,
+        .shed_spans = in->shed,
+        .uncounted_spans = in->uncounted,
+    };
+    memcpy(r->lost, in->stream.lost, sizeof r->lost);
+    queue_publish(q, row);
+    in->changed = false;
+    return in->sent = true;
+}
+
+static const double told[] = {0.5, 0.9, 0.95, 0.99, 0.999};
+#define TOLD (sizeof told / sizeof *told)
+
+static void fill_latency(struct row_total *r, const struct sketch *s)
+{
+    uint64_t at[TOLD];
+    sketch_quantiles(s, told, at, TOLD);
+    r->latency_sum = s->sum;
+    r->latency_min = s->count ? s->min : 0;
+    r->latency_max = s->max;
+    r->latency_p50 = at[0];
+    r->latency_p90 = at[1];
+    r->latency_p95 = at[2];
+    r->latency_p99 = at[3];
+    r->latency_p999 = at[4];
+}
+
+static void fill_first(struct row_total *r, const struct sketch *s)
+{
+    uint64_t at[TOLD];
+    sketch_quantiles(s, told, at, TOLD);
+    r->first_count = s->count;
+    r->first_sum = s->sum;
+    r->first_min = s->count ? s->min : 0;
+    r->first_max = s->max;
+    r->first_p50 = at[0];
+    r->first_p90 = at[1];
+    r->first_p95 = at[2];
+    r->first_p99 = at[3];
+    r->first_p999 = at[4];
+}
+
+static bool push_total(const struct interval *in, const struct tally *t, unsigned class,
+                       struct queue *q)
+{
+    const struct total *from = t->total[class];
+    struct row *row = queue_reserve(
+        q, ROW_TOTAL, sizeof *row + sizeof(struct row_total) + 3 * SKETCH_ENCODED_MAX);
+    if (!row)
+        return false;
+    struct row_total *r = (void *)(row + 1);
+    *r = (struct row_total){
+        .interval = in->number,
+        .endpoint = t->endpoint->number,
+        .class = (uint8_t) class,
+        .closed = in->closed,
+        .start_ns = in->start_ns,
+        .end_ns = in->end_ns,
+        .count = from->count,
+        .errors = from->errors,
+        .unobserved = from->unobserved,
+        .inferred = from->inferred,
+        .shared = from->shared,
+        .bytes_in = from->bytes[IN],
+        .bytes_out = from->bytes[OUT],
+        .body_in = from->body[IN],
+        .body_out = from->body[OUT],
+        .cost = from->cost,
+        .downstream_ns = from->downstream_ns,
+        .retained = from->cost.allocated - from->cost.freed,
+    };
+    fill_latency(r, &from->latency);
+    fill_first(r, &from->first);
+    uint8_t *tail = (uint8_t *)(r + 1);
+    r->latency_len = (uint16_t)sketch_encode(&from->latency, tail, SKETCH_ENCODED_MAX);
+    tail += r->latency_len;
+    r->first_len = (uint16_t)sketch_encode(&from->first, tail, SKETCH_ENCODED_MAX);
+    tail += r->first_len;
+    r->heap_len = (uint16_t)sketch_encode(&from->heap, tail, SKETCH_ENCODED_MAX);
+    tail += r->heap_len;
+    row->bytes = (uint16_t)(tail - (uint8_t *)row);
+    queue_publish(q, row);
+    return true;
+}
+
+static bool push_status(const struct interval *in, const struct tally *t, const struct status *s,
+                        struct queue *q)
+{
+    struct row *row = queue_reserve(q, ROW_STATUS, sizeof *row + sizeof(struct row_status));
+    if (!row)
+        return false;
+    *(struct row_status *)(void *)(row + 1) = (struct row_status){.interval = in->number,
+                                                                  .endpoint = t->endpoint->number,
+                                                                  .status = s->status,
+                                                                  .count = s->count};
+    queue_publish(q, row);
+    return true;
+}
+
+static bool push_tally(struct intervals *v, struct interval *in, struct tally *t, struct queue *q)
+{
+    if (!endpoints_tell(v->endpoints, t->endpoint, q))
+        return false;
+    for (unsigned class = 0; class < CLASSES; class ++) {
+        if (!t->total[class] || !t->total[class]->changed)
+            continue;
+        if (!push_total(in, t, class, q))
+            return false;
+        t->total[class]->changed = false;
+        in->sent = true;
+    }
+    for (uint16_t i = 0; i < t->statuses; i++) {
+        if (!t->status[i].changed)
+            continue;
+        if (!push_status(in, t, &t->status[i], q))
+            return false;
+        t->status[i].changed = false;
+        in->sent = true;
+    }
+    return true;
+}
+
+static bool push_changes(struct intervals *v, struct interval *in, struct queue *q)
+{
+    in->changed |= in->changed_tallies != NULL;
+    if (!push_interval(in, q))
+        return false;
+    while (in->changed_tallies) {
+        struct tally *t = in->changed_tallies;
+        if (!push_tally(v, in, t, q)) {
+            in->changed = true; /* its row comes again with what is still to come */
+            return false;
+        }
+        in->changed_tallies = t->next_changed;
+        t->changed = false;
+    }
+    return true;
+}
+
+bool intervals_push(struct intervals *v, struct queue *q, uint64_t now_ns)
+{
+    while (v->waiting) {
+        struct interval *in = v->waiting;
+        if (!push_changes(v, in, q))
+            return false;
+        v->waiting = in->next;
+        v->waiting_count--;
+        free_interval(v, in);
+    }
+    v->open->end_ns = now_ns;
+    return push_changes(v, v->open, q);
+}
+
+/* ---- life ---- */
+
+struct intervals *intervals_new(struct endpoints *endpoints, bool heap)
+{
+    struct intervals *v = calloc(1, sizeof *v);
+    if (!v)
+        return NULL;
+    v->endpoints = endpoints;
+    v->heap = heap;
+    v->next_number = 2;
+    v->pool = sketch_pool_new(POOL_BYTES);
+    v->open = new_interval(1, 0);
+    if (!v->pool || !v->open) {
+        intervals_free(v);
+        return NULL;
+    }
+    return v;
+}
+
+void intervals_number_from(struct intervals *v, uint32_t first)
+{
+    v->open->number = first;
+    v->next_number = first + 1;
+}
+
+void intervals_free(struct intervals *v)
+{
+    if (!v)
+        return;
+    for (struct interval *in = v->waiting, *next; in; in = next) {
+        next = in->next;
+        free_interval(v, in);
+    }
+    if (v->open)
+        free_interval(v, v->open);
+    sketch_pool_free(v->pool);
+    free(v);
+}
