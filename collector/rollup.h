@@ -20,6 +20,15 @@ struct rollup;
 
 struct rollup *rollup_new(const struct options *, struct queue *, const char *service_of_command);
 void rollup_free(struct rollup *);
+/*
+ * A collector before this one had the run: numbers go on after its own, and the counts of FACT_STREAM, which are the
+ * run's, are told only as far as they exceed what it had committed. Before the first item.
+ */
+struct rollup_resume {
+    uint32_t last_interval, last_endpoint;
+    uint64_t written, drained, late, lost[LOSS_COUNT];
+};
+void rollup_resume(struct rollup *, const struct rollup_resume *);
 
 void rollup_span(void *rollup, const struct span *); /* a span_fn */
 /* PROCESS, PROCESS_TOTAL, PROCESS_END, REAPED, STREAM, COMMAND_END; `item` gives process number and time */
