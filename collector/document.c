@@ -249,12 +249,16 @@ static char *put_sequence_id(const struct document_writer *w, char *p, uint64_t 
     return PUT(p, "\"}}\n{\"@timestamp\":");
 }
 
-static char *put_cost(char *p, const struct cost *c, uint64_t downstream_ns)
+/* `retained`: allocated - freed, negative too; UINT64_MAX: not told */
+static char *put_cost(char *p, const struct cost *c, uint64_t downstream_ns, uint64_t retained)
 {
     if (c->allocated || c->freed || c->allocations) {
         p = put_number(PUT(p, ",\"memory\":{\"allocated\":{\"bytes\":"), c->allocated);
         p = put_number(PUT(p, "},\"freed\":{\"bytes\":"), c->freed);
-        p = put_number(PUT(p, "},\"allocations\":"), c->allocations);
+        *p++ = '}';
+        if (retained != UINT64_MAX)
+            p = PUT(put_signed(PUT(p, ",\"retained\":{\"bytes\":"), (int64_t)retained), "}");
+        p = put_number(PUT(p, ",\"allocations\":"), c->allocations);
         *p++ = '}';
     }
 #define PUT_NS(name, n)                                                                            \
@@ -553,7 +557,7 @@ static char *put_ours(struct document_writer *w, char *p, const struct row_span 
     p = put_phases(p, s);
     if (strncmp(s->protocol, "http", 4))
         p = put_flow(p, s->bytes_in, s->bytes_out);
-    p = put_cost(p, &s->cost, s->downstream_ns);
+    p = put_cost(p, &s->cost, s->downstream_ns, UINT64_MAX);
     p = put_rate(w, p, s->rate);
     if (s->why == WHY_ERROR || s->why == WHY_SLOW)
         p = put_bytes(p, reasons[s->why], strlen(reasons[s->why]));
@@ -660,7 +664,7 @@ size_t document_total(struct document_writer *w, const struct row *row, char *to
     p = put_bytes(p, n->text + n->service_len, n->endpoint_len);
     p = put_text(PUT(p, ",\"class\":"), class_name(t->class), strlen(class_name(t->class)), 8);
     p = put_counts(p, t);
-    p = put_cost(p, &t->cost, t->downstream_ns);
+    p = put_cost(p, &t->cost, t->downstream_ns, t->retained);
     p = PUT(p, "}}\n");
     return (size_t)(p - to);
 }
@@ -695,7 +699,7 @@ size_t document_process(struct document_writer *w, const struct row *row, uint64
         p = put_signed(PUT(p, ",\"signal\":"), r->signal);
     if (r->merged > 1)
         p = put_number(PUT(p, ",\"merged\":"), r->merged);
-    p = put_cost(p, &heap, 0);
+    p = put_cost(p, &heap, 0, UINT64_MAX);
     if (r->cpu_ns)
         p = PUT(put_number(PUT(p, ",\"cpu\":{\"ns\":"), r->cpu_ns), "}");
     p = PUT(p, "}}\n");

@@ -391,6 +391,8 @@ static void test_totals_have_an_id_of_what_they_are(void **state)
         t->count = t->errors = 3;
         t->latency_p99 = 44;
         t->first_count = i ? 3 : 0;
+        t->cost = (struct cost){.allocated = 100, .freed = 142, .allocations = 2};
+        t->retained = t->cost.allocated - t->cost.freed;
         cJSON *d = parse(document_total(writer, &room.row, text), &action[i]);
         assert_string_equal(string_at(d, "event.end"), "2026-01-31T12:00:10.000000000Z");
         assert_string_equal(string_at(d, "sonde.class"), "5xx");
@@ -400,6 +402,8 @@ static void test_totals_have_an_id_of_what_they_are(void **state)
         assert_int_equal(at(d, "sonde.requests.count")->valuedouble, 3);
         assert_int_equal(at(d, "sonde.latency.p99")->valuedouble, 44);
         assert_true(!at(d, "sonde.first_byte") == !i);
+        assert_int_equal(at(d, "sonde.memory.retained.bytes")->valuedouble, -42);
+        assert_int_equal(at(d, "sonde.memory.freed.bytes")->valuedouble, 142);
         cJSON_Delete(d);
     }
     assert_string_equal(string_at(action[0], "create._id"), string_at(action[1], "create._id"));
@@ -513,6 +517,7 @@ static void test_every_field_has_a_mapping(void **state)
     cJSON_Delete(d);
     struct row_total *t = start_row(ROW_TOTAL, sizeof *t);
     t->endpoint = 1;
+    t->cost.allocated = 1;
     t->unobserved = t->inferred = t->shared = t->first_count = 1;
     d = parse(document_total(writer, &room.row, text), NULL);
     expect_mapped(d, at(total, "template.mappings"), all, "");

@@ -11,6 +11,7 @@
 #include "collector/sink/elasticsearch_inside.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,11 +45,14 @@ static void say_line(struct elasticsearch *es, const char *line)
         fprintf(stderr, "sonde: %s\n", line);
 }
 
-void elasticsearch_say_plainly(struct elasticsearch *es, int host, const char *words)
+void elasticsearch_tell(struct elasticsearch *es, int host, const char *format, ...)
 {
-    char line[800];
-    snprintf(line, sizeof line, "%s at %s: %s; %llu documents wait", es->setup.flavour,
-             http_url(es->http, host), words, (unsigned long long)elasticsearch_queued(es));
+    char words[500], line[800];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(words, sizeof words, format, arguments);
+    va_end(arguments);
+    snprintf(line, sizeof line, "%s at %s: %s", es->setup.flavour, http_url(es->http, host), words);
     say_line(es, line);
 }
 
@@ -66,7 +70,8 @@ void elasticsearch_say(struct elasticsearch *es, enum trouble trouble, int host,
         return;
     es->said_ns[trouble] = now;
     es->in_trouble |= 1u << trouble;
-    elasticsearch_say_plainly(es, host >= 0 ? host : 0, words);
+    elasticsearch_tell(es, host >= 0 ? host : 0, "%s; %" PRIu64 " documents wait", words,
+                       elasticsearch_queued(es));
 }
 
 /* --- counts
@@ -277,6 +282,7 @@ static void es_finish(void *self, uint64_t deadline_ns)
     if (es->ending)
         return;
     es->ending = true;
+    write_processes(es, epoch_ns());
     deliver_until(es, deadline_ns);
     deliver_give_up(es);
 }

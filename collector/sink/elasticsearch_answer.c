@@ -134,7 +134,8 @@ static void say_recovered(struct elasticsearch *es, int host)
     for (int i = 0; i < TROUBLE_COUNT; i++)
         if (lasting >> i & 1)
             es->said_ns[i] = 0;
-    elasticsearch_say_plainly(es, host, "takes documents again");
+    elasticsearch_tell(es, host, "takes documents again, %" PRIu64 " wait",
+                       elasticsearch_queued(es));
 }
 
 /* --- what an answer's items do to a body

@@ -7,6 +7,7 @@
  */
 #include "collector/sink/elasticsearch_inside.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -203,6 +204,8 @@ static void hurry(struct elasticsearch *es)
 {
     uint64_t now = elasticsearch_now(), latest = now + ENDING_PAUSE_NS;
     http_hosts_hurry(es->http, latest);
+    if (!es->busy_since_ns)
+        es->window = FLIGHTS; /* all streams at once: each may have to be made first */
     if (es->hold.until_ns > latest)
         es->hold.until_ns = latest;
     for (int i = 0; i < STREAM_COUNT; i++) {
@@ -231,10 +234,10 @@ void deliver_give_up(struct elasticsearch *es)
     uint64_t left = elasticsearch_queued(es);
     if (!left)
         return;
-    es->said_ns[TROUBLE_NETWORK] = 0;
-    elasticsearch_say_plainly(
-        es, 0,
-        "the run has ended, what was not delivered is dropped (exit.flush_s gives more time)");
+    elasticsearch_tell(es, 0,
+                       "%" PRIu64 " documents could not be delivered by the end of the run and are "
+                                  "dropped (exit.flush_s gives more time)%s%s",
+                       left, *es->last_trouble ? "; last trouble: " : "", es->last_trouble);
     for (int i = 0; i < STREAM_COUNT; i++) {
         struct body *b;
         while ((b = body_queue_take(&es->lane[i].waiting, UINT64_MAX)))

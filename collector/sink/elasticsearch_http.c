@@ -364,6 +364,7 @@ static void set_options(const struct http *h, struct slot *s, const struct http_
     curl_easy_setopt(s->easy, CURLOPT_PRIVATE, s);
     curl_easy_setopt(s->easy, CURLOPT_ERRORBUFFER, s->error);
     curl_easy_setopt(s->easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(s->easy, CURLOPT_QUICK_EXIT, 1L); /* giving up waits for no name server */
     curl_easy_setopt(s->easy, CURLOPT_WRITEFUNCTION, on_data);
     curl_easy_setopt(s->easy, CURLOPT_WRITEDATA, s);
     curl_easy_setopt(s->easy, CURLOPT_USERAGENT, "sonde/" SONDE_VERSION);

@@ -102,7 +102,9 @@ uint64_t elasticsearch_now(void);
 uint64_t elasticsearch_queued(const struct elasticsearch *);
 void elasticsearch_say(struct elasticsearch *, enum trouble, int host, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-void elasticsearch_say_plainly(struct elasticsearch *, int host, const char *words);
+/* a line without limit of rate or number of documents */
+void elasticsearch_tell(struct elasticsearch *, int host, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 void elasticsearch_health(struct elasticsearch *, const struct row_interval *);
 struct elasticsearch *elasticsearch_new(const struct settings *, const struct output *,
                                         const char *run_id, const struct documents *before,

@@ -83,6 +83,7 @@ static const struct field {
     {"sonde.lost_before", "long", SPAN},
     {"sonde.inferred", "keyword", SPAN},
     {"sonde.class", "keyword", ENDPOINT},
+    {"sonde.memory.retained.bytes", "long", ENDPOINT},
     {"sonde.requests.count", "long", ENDPOINT},
     {"sonde.requests.errors", "long", ENDPOINT},
     {"sonde.requests.unobserved", "long", ENDPOINT},
