@@ -861,6 +861,55 @@ static void test_memory_alone_is_bounded_too(void **state)
     store_close(s);
 }
 
+static void test_a_store_that_is_removed_is_written_again(void **state)
+{
+    (void)state;
+    const char *path = in_folder("a.db");
+    struct store *s = open_chosen(path, 0, "r1");
+    push_start(s, "r1");
+    push_total(s, 1, 1, 5, 100);
+    push_interval(s, 1, false, 10);
+    push_span(s, 1, AT);
+    store_push(s, make_commit(AT));
+    assert_int_equal(unlink(path), 0);
+    push_total(s, 2, 1, 6, 100);
+    store_push(s, make_commit(AT + SECOND));
+    push_total(s, 3, 1, 7, 100);
+    push_span(s, 2, AT);
+    store_push(s, make_commit(AT + 2 * SECOND));
+    assert_non_null(strstr(said, "removed"));
+    assert_int_equal(ask(path, "SELECT sum(count) FROM total"), 18);
+    assert_int_equal(store_close(s), 0);
+    assert_int_equal(ask(path, "SELECT count(*) FROM span"), 2);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    assert_false(exists(in_folder("a.db-wal")));
+}
+
+static void test_another_file_in_its_place_is_left_alone(void **state)
+{
+    (void)state;
+    const char *path = in_folder("a.db");
+    struct store *s = open_chosen(path, 0, "r1");
+    push_start(s, "r1");
+    push_total(s, 1, 1, 5, 100);
+    store_push(s, make_commit(AT));
+    unlink(path);
+    write_file(path, "somebody else's\n");
+    push_total(s, 2, 1, 6, 100);
+    store_push(s, make_commit(AT + SECOND));
+    push_total(s, 3, 1, 7, 100);
+    store_push(s, make_commit(AT + 2 * SECOND));
+    struct report *r = load(s);
+    assert_int_equal(r->requests, 18);
+    report_free(r);
+    assert_true(store_close(s) < 0);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_size, 16);
+}
+
 static void test_process_that_another_row_sums_is_forgotten(void **state)
 {
     (void)state;
@@ -900,6 +949,8 @@ int main(void)
         TEST(test_size_is_bounded_and_no_total_is_lost),
         TEST(test_a_forgotten_reader_does_not_let_the_log_grow),
         TEST(test_memory_alone_is_bounded_too),
+        TEST(test_a_store_that_is_removed_is_written_again),
+        TEST(test_another_file_in_its_place_is_left_alone),
         TEST(test_process_that_another_row_sums_is_forgotten),
     };
     pool = sketch_pool_new(1 << 20);

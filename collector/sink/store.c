@@ -212,10 +212,16 @@ static void try_again(struct store *s)
         return;
     s->retry_ns = now + STORE_RETRY_NS;
     store_forget_statements(s, SCHEMA_DISK);
+    if (s->attached && !store_keep_linked(s))
+        return;
     if (!s->attached || (s->fault & 0xff) == SQLITE_IOERR) {
         store_detach(s);
         if (store_attach(s) != SQLITE_OK)
             return;
+        if (!store_belongs(s)) { /* another run has taken the place meanwhile */
+            store_detach(s);
+            return;
+        }
     }
     if (file_bytes(s->path, "-wal") > s->max_bytes / 8 &&
         sqlite3_wal_checkpoint_v2(s->db, "disk", SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) !=
@@ -252,7 +258,9 @@ void store_commit(struct store *s)
     }
     s->pending_used = 0;
     s->pending_spans = s->span_bytes = 0;
-    if (s->target == TO_DISK)
+    if (s->target == TO_DISK && !store_keep_linked(s))
+        leave_disk(s, SQLITE_CANTOPEN, "removed");
+    else if (s->target == TO_DISK)
         keep_disk_bound(s);
     else
         keep_memory_bound(s);

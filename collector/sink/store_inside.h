@@ -99,6 +99,8 @@ void store_forget_statements(struct store *, int schema);
 /* store_open.c */
 int store_attach(struct store *); /* opens and locks the file, makes or checks its tables */
 void store_detach(struct store *);
+bool store_belongs(struct store *);
+bool store_keep_linked(struct store *);
 const char *store_fault_word(int code); /* "disk full" */
 
 #endif

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "collector/sink/store_inside.h"
@@ -108,6 +109,50 @@ int store_attach(struct store *s)
     return rc;
 }
 
+/* The file is this run's, or nobody's yet. */
+bool store_belongs(struct store *s)
+{
+    sqlite3_stmt *st = store_prepare(s->db, "disk", "SELECT id FROM %s.run");
+    bool ours = true;
+    if (st && sqlite3_step(st) == SQLITE_ROW) {
+        const char *id = (const char *)sqlite3_column_text(st, 0);
+        ours = !id || !*id || strcmp(id, s->run_id) == 0;
+    }
+    sqlite3_finalize(st);
+    return ours;
+}
+
+/*
+ * Somebody removed the file while we write it: what it holds is still there as long as we have it
+ * open, and goes into a new file of that name. Between transactions only. False: it could not be
+ * written.
+ */
+bool store_keep_linked(struct store *s)
+{
+    struct stat st;
+    if (s->lock < 0 || fstat(s->lock, &st) != 0 || st.st_nlink > 0)
+        return true;
+    int fd = open(s->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return false;
+    close(fd);
+    sqlite3_stmt *copy = store_prepare(s->db, "disk", "VACUUM %s INTO ?");
+    sqlite3_bind_text(copy, 1, s->path, -1, SQLITE_TRANSIENT);
+    int rc = copy ? store_finish(copy) : SQLITE_ERROR;
+    sqlite3_finalize(copy);
+    if (rc == SQLITE_OK) {
+        store_detach(s);
+        rc = store_attach(s);
+    } else {
+        unlink(s->path);
+    }
+    if (rc == SQLITE_OK)
+        store_tell(s,
+                   "store %s: it was removed while the run goes on; written again, nothing is lost",
+                   s->path);
+    return rc == SQLITE_OK;
+}
+
 static char *column_copy(sqlite3_stmt *st, int column)
 {
     const char *text = (const char *)sqlite3_column_text(st, column);
@@ -119,36 +164,29 @@ static int32_t column_known(sqlite3_stmt *st, int column)
     return sqlite3_column_type(st, column) == SQLITE_NULL ? -1 : sqlite3_column_int(st, column);
 }
 
-/* Reads the file's run. False: it belongs to another run. */
-static bool read_run(struct store *s)
+static void read_run(struct store *s)
 {
     sqlite3_stmt *st = store_prepare(
         s->db, "disk",
-        "SELECT coalesce(id, ''), command, settings, host, pid, start_ns, end_ns, exit_code,"
-        " signal, clean, as_of_ns, lives, supervisor, supervisor_start FROM %s.run");
-    bool ours = true;
+        "SELECT command, settings, host, pid, start_ns, end_ns, exit_code, signal, clean, as_of_ns,"
+        " lives, supervisor, supervisor_start FROM %s.run");
     if (st && sqlite3_step(st) == SQLITE_ROW) {
-        const char *id = (const char *)sqlite3_column_text(st, 0);
-        ours = !id || !*id || strcmp(id, s->run_id) == 0;
-        if (ours) {
-            struct run *r = &s->run;
-            r->command = column_copy(st, 1);
-            r->settings = column_copy(st, 2);
-            r->host = column_copy(st, 3);
-            r->pid = sqlite3_column_int(st, 4);
-            r->start_ns = (uint64_t)sqlite3_column_int64(st, 5);
-            r->end_ns = (uint64_t)sqlite3_column_int64(st, 6);
-            r->exit_code = column_known(st, 7);
-            r->signal = column_known(st, 8);
-            r->clean = sqlite3_column_int(st, 9);
-            r->as_of_ns = (uint64_t)sqlite3_column_int64(st, 10);
-            r->lives = (uint32_t)sqlite3_column_int(st, 11);
-            r->supervisor = sqlite3_column_int(st, 12);
-            r->supervisor_start = (uint64_t)sqlite3_column_int64(st, 13);
-        }
+        struct run *r = &s->run;
+        r->command = column_copy(st, 0);
+        r->settings = column_copy(st, 1);
+        r->host = column_copy(st, 2);
+        r->pid = sqlite3_column_int(st, 3);
+        r->start_ns = (uint64_t)sqlite3_column_int64(st, 4);
+        r->end_ns = (uint64_t)sqlite3_column_int64(st, 5);
+        r->exit_code = column_known(st, 6);
+        r->signal = column_known(st, 7);
+        r->clean = sqlite3_column_int(st, 8);
+        r->as_of_ns = (uint64_t)sqlite3_column_int64(st, 9);
+        r->lives = (uint32_t)sqlite3_column_int(st, 10);
+        r->supervisor = sqlite3_column_int(st, 11);
+        r->supervisor_start = (uint64_t)sqlite3_column_int64(st, 12);
     }
     sqlite3_finalize(st);
-    return ours;
 }
 
 static void read_ledgers(struct store *s)
@@ -210,16 +248,16 @@ static void take_over(struct store *s)
 static void open_file(struct store *s)
 {
     int rc = store_attach(s);
-    bool other = rc == SQLITE_LOCKED || rc == SQLITE_NOTADB || (rc == SQLITE_OK && !read_run(s));
+    bool other =
+        rc == SQLITE_LOCKED || rc == SQLITE_NOTADB || (rc == SQLITE_OK && !store_belongs(s));
     if (other) { /* somebody was faster, or the file changed since it was chosen */
         char message[PATH_MAX + 256], path[PATH_MAX];
         store_detach(s);
         if (store_choose_path(s->path, path, sizeof path, message, sizeof message) >= 0) {
-            store_tell(s, "%s", message);
+            if (*message)
+                store_tell(s, "%s", message);
             memcpy(s->path, path, sizeof path);
             rc = store_attach(s);
-            if (rc == SQLITE_OK)
-                read_run(s);
         }
     }
     if (rc != SQLITE_OK) {
@@ -230,6 +268,7 @@ static void open_file(struct store *s)
                    s->path, s->why);
         return;
     }
+    read_run(s);
     s->target = TO_DISK;
     if (s->run.lives)
         take_over(s);
