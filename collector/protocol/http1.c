@@ -88,13 +88,19 @@ void http1_tell_response(struct http1_call *c, enum part part)
     c->message.error = false;
 }
 
+static inline void no_slices(struct message *m)
+{
+    memset(&m->verb, 0, offsetof(struct message, error) - offsetof(struct message, verb));
+}
+
 void http1_tell_request_head(struct http1_call *c)
 {
-    c->message.verb = c->verb;
-    c->message.target = c->target;
-    c->message.trace = (struct slice){c->http->trace, c->http->trace_len};
+    struct message *m = &c->message;
+    http1_slice(&m->verb, c->verb.at, c->verb.len);
+    http1_slice(&m->target, c->target.at, c->target.len);
+    http1_slice(&m->trace, c->http->trace, c->http->trace_len);
     http1_tell(c, REQUEST_HEAD, http1_at(c));
-    c->message.verb = c->message.target = c->message.trace = (struct slice){NULL, 0};
+    no_slices(m);
 }
 
 /* The message in hand is complete (or as complete as it will be). */
@@ -128,7 +134,7 @@ void http1_upgrade(struct http1_call *c)
                               .truncated = requests->open,
                               .past = true};
         c->emit(c->to, m);
-        *m = (struct message){0};
+        m->inferred = m->truncated = m->past = false;
     }
     http1_tell(c, UPGRADE, http1_at(c));
     c->http->upgraded = true;
@@ -280,20 +286,23 @@ static void step(struct http1_call *c)
     }
 }
 
-static struct http1_call begin_call(struct http1 *s, enum way way, emit_fn emit, void *to)
+/* Field by field: compilers clear a struct of this size with `rep stos`, which takes 12 ns. */
+static inline void begin_call(struct http1_call *c, struct http1 *s, enum way way, emit_fn emit,
+                              void *to)
 {
     static const uint8_t nothing[1];
-    const enum http1_role role = (way == IN) == (s->side == SIDE_SERVER) ? REQUESTS : RESPONSES;
-    return (struct http1_call){.http = s,
-                               .flow = &s->flow[role],
-                               .role = role,
-                               .start = nothing,
-                               .p = nothing,
-                               .end = nothing,
-                               .mark = nothing,
-                               .begin = nothing,
-                               .emit = emit,
-                               .to = to};
+    struct message *m = &c->message;
+    c->http = s;
+    c->role = (way == IN) == (s->side == SIDE_SERVER) ? REQUESTS : RESPONSES;
+    c->flow = &s->flow[c->role];
+    c->start = c->p = c->end = c->mark = nothing;
+    c->skipped = c->begin_at = 0;
+    c->verb.len = c->target.len = 0;
+    c->emit = emit;
+    c->to = to;
+    m->stream = m->status = 0;
+    no_slices(m);
+    m->error = m->no_answer = m->inferred = m->truncated = m->past = false;
 }
 
 static enum verdict verdict(const struct http1_call *c)
@@ -319,10 +328,11 @@ static enum verdict http1_feed(void *state, enum way way, const uint8_t *bytes, 
                                emit_fn emit, void *to)
 {
     struct http1 *s = state;
-    struct http1_call c = begin_call(s, way, emit, to);
+    struct http1_call c;
+    begin_call(&c, s, way, emit, to);
     if (len == 0 || s->broken || s->upgraded)
         return verdict(&c);
-    c.start = c.p = c.mark = c.begin = bytes;
+    c.start = c.p = c.mark = bytes;
     c.end = bytes + len;
     if (c.role == REQUESTS && c.flow->phase == HTTP1_FIELDS)
         http1_recall_head(&c);
@@ -365,7 +375,8 @@ static uint64_t pass(struct http1_call *c, uint64_t n)
 static enum verdict http1_skip(void *state, enum way way, uint64_t bytes, emit_fn emit, void *to)
 {
     struct http1 *s = state;
-    struct http1_call c = begin_call(s, way, emit, to);
+    struct http1_call c;
+    begin_call(&c, s, way, emit, to);
     while (bytes > 0 && !s->broken && !s->upgraded) {
         switch ((enum http1_phase)c.flow->phase) {
         case HTTP1_START:
@@ -399,8 +410,9 @@ static void end_responses(struct http1_call *c)
 static enum verdict http1_end(void *state, enum way way, emit_fn emit, void *to)
 {
     struct http1 *s = state;
-    struct http1_call c = begin_call(s, way, emit, to);
-    struct http1_flow *f = c.flow;
+    struct http1_call c;
+    begin_call(&c, s, way, emit, to);
+    struct http1_flow *const f = c.flow;
     if (s->broken || s->upgraded || f->phase == HTTP1_OVER)
         return verdict(&c);
     if (c.role == RESPONSES)

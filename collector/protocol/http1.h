@@ -110,7 +110,7 @@ struct http1_call {
     struct http1_flow *flow;
     enum http1_role role;
     const uint8_t *start, *p, *end, *mark;
-    const uint8_t *begin;      /* the message's first byte, or `start` when it came earlier */
+    uint64_t begin_at;         /* of the message's first byte, 0 when that came earlier */
     uint64_t skipped;          /* of this call */
     struct slice verb, target; /* while in a request's header: in the input or in `text` */
     emit_fn emit;
@@ -159,6 +159,16 @@ static inline const uint8_t *http1_find_lf(const uint8_t *p, const uint8_t *end)
 #else
     return p < end ? memchr(p, '\n', (size_t)(end - p)) : NULL;
 #endif
+}
+
+/*
+ * By halves: a slice copied as 16 bytes right after it was written as 8 and 4 waits for the store
+ * buffer, 5 ns each time.
+ */
+static inline void http1_slice(struct slice *to, const uint8_t *at, size_t len)
+{
+    to->at = at;
+    to->len = (uint32_t)len;
 }
 
 /* How far the call has come. */

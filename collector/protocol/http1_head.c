@@ -31,6 +31,8 @@ const uint8_t http1_class[256] = {['!'] = T,
                                   ['|'] = T,
                                   ['~'] = T,
                                   [' '] = HTTP1_FIELD_START,
+                                  ['\r'] = HTTP1_FIELD_START,
+                                  ['\n'] = HTTP1_FIELD_START,
                                   ['\t'] = HTTP1_FIELD_START};
 #undef T
 #undef F
@@ -157,8 +159,8 @@ void http1_request_line(struct http1_call *c, const uint8_t *line, const uint8_t
     size_t len = have > from ? http1_min(TARGET_MAX, have - from) : 0;
     while (len > 0 && line[from + len - 1] == ' ')
         len--;
-    c->verb = (struct slice){line, (uint32_t)verb};
-    c->target = (struct slice){line + from, (uint32_t)len};
+    http1_slice(&c->verb, line, verb);
+    http1_slice(&c->target, line + from, len);
     f->phase = HTTP1_FIELDS;
     f->line_total = f->left = 0;
     f->framing = f->field = 0;
@@ -216,14 +218,16 @@ void http1_request_first(struct http1_call *c)
         const uint8_t *line = c->p;
         c->p = lf + 1;
         http1_request_line(c, line, lf - http1_min(HTTP1_TAIL, n), n);
-        return;
-    }
-    keep_request_line(s, f, c->p, n);
-    c->p += n;
-    if (lf) {
+    } else {
+        keep_request_line(s, f, c->p, n);
+        c->p += n;
+        if (!lf)
+            return;
         c->p++;
         http1_request_line(c, s->text, s->tail, f->line_total);
     }
+    if (f->phase == HTTP1_FIELDS && c->p < c->end)
+        http1_fields(c);
 }
 
 /* Status of "HTTP/1.1 200", -1: this is no status line. */
@@ -257,7 +261,7 @@ void http1_response_begins(struct http1_call *c, unsigned status)
     if (http1_is_interim(status))
         return;
     f->open = true;
-    http1_tell(c, RESPONSE_BEGIN, c->skipped + (uint64_t)(c->begin - c->start));
+    http1_tell(c, RESPONSE_BEGIN, c->begin_at);
 }
 
 /* The answer to an HTTP/0.9 request: content from the first byte; no status. */
@@ -306,10 +310,13 @@ void http1_response_first(struct http1_call *c)
     const int status = http1_status(line, http1_min(HTTP1_LINE, f->line_total));
     f->line_total = 0;
     c->p++;
-    if (status < 0)
+    if (status < 0) {
         not_a_status_line(c, c->p, 0);
-    else
-        http1_response_begins(c, (unsigned)status);
+        return;
+    }
+    http1_response_begins(c, (unsigned)status);
+    if (c->p < c->end)
+        http1_fields(c);
 }
 
 void http1_start(struct http1_call *c)
@@ -318,29 +325,51 @@ void http1_start(struct http1_call *c)
     while (*c->p == '\r' || *c->p == '\n')
         if (++c->p == c->end)
             return;
-    c->begin = c->p;
+    c->begin_at = http1_at(c);
     f->line_total = 0;
-    if (c->role == RESPONSES)
+    if (c->role == RESPONSES) {
         f->phase = HTTP1_FIRST;
-    else if (http1_is_tchar(*c->p))
-        http1_request_begins(c, http1_at(c));
-    else
+        http1_response_first(c);
+    } else if (http1_is_tchar(*c->p)) {
+        http1_request_begins(c, c->begin_at);
+        http1_request_first(c);
+    } else {
         nonsense(c, c->p, 0);
+    }
 }
 
 /* --- header ------------------------------------------------------------------------------- */
 
-/* Offset of the value if the line is of field `name` (lower case), 0 if not. */
-static size_t field_value_at(const uint8_t *line, size_t len, const char *name, size_t name_len)
+/* Eight letters and hyphens in lower case. */
+static uint64_t eight(const uint8_t *p)
 {
-    if (len <= name_len)
-        return 0;
-    for (size_t i = 0; i < name_len; i++)
-        if ((line[i] | 0x20) != name[i])
-            return 0;
-    while (name_len < len && http1_is_space(line[name_len]))
-        name_len++;
-    return name_len < len && line[name_len] == ':' ? name_len + 1 : 0;
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v | 0x2020202020202020;
+}
+
+static bool begins(const uint8_t *line, const char *name)
+{
+    return eight(line) == eight((const uint8_t *)name);
+}
+
+/* Which field a line is of; *value is where its value begins. */
+static enum http1_field field_of(const uint8_t *line, size_t len, size_t *value)
+{
+    enum http1_field field = FIELD_OTHER;
+    size_t n = 0;
+    if (len > 14 && begins(line, "content-") && begins(line + 6, "t-length"))
+        field = FIELD_LENGTH, n = 14;
+    else if (len > 17 && begins(line, "transfer") && begins(line + 9, "encoding") && line[8] == '-')
+        field = FIELD_CODING, n = 17;
+    else if (len > 11 && begins(line, "tracepar") && begins(line + 3, "ceparent"))
+        field = FIELD_TRACE, n = 11;
+    else
+        return FIELD_OTHER;
+    while (n < len && http1_is_space(line[n]))
+        n++;
+    *value = n + 1;
+    return n < len && line[n] == ':' ? field : FIELD_OTHER;
 }
 
 /* "5", "5, 5"; every one must agree (RFC 9112 6.3). */
@@ -411,18 +440,12 @@ static void field_line(struct http1_call *c, const uint8_t *line, size_t len, ui
     struct http1_flow *f = c->flow;
     size_t value = 0;
     if (line[0] != ' ' && line[0] != '\t') { /* else it goes on with the field of the line before */
-        f->field = FIELD_OTHER;
-        if ((value = field_value_at(line, len, "content-length", 14)))
-            f->field = FIELD_LENGTH;
-        else if ((value = field_value_at(line, len, "transfer-encoding", 17)))
-            f->field = FIELD_CODING;
-        else if (c->role == REQUESTS && (value = field_value_at(line, len, "traceparent", 11)))
-            f->field = FIELD_TRACE;
+        f->field = field_of(line, len, &value);
     }
     if (f->field == FIELD_OTHER)
         return;
     if (f->field == FIELD_TRACE) {
-        if (total <= HTTP1_LINE)
+        if (total <= HTTP1_LINE && c->role == REQUESTS)
             traceparent(c->http, line + value, line + len);
         return;
     }
@@ -523,6 +546,95 @@ bool http1_finish_line(struct http1_call *c, const uint8_t *lf)
     return true;
 }
 
+/* A line of the header, at its first byte: may it say anything that counts? */
+static inline bool may_matter(const uint8_t *line, const uint8_t *end)
+{
+    size_t value;
+    if (!(http1_class[*line] & HTTP1_FIELD_START))
+        return false;
+    return *line <= ' ' || end - line < 18 || field_of(line, (size_t)(end - line), &value);
+}
+
+#ifdef __SSE2__
+static inline uint64_t line_ends_of_16(const uint8_t *p)
+{
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('\n')));
+}
+
+/* One bit for each LF among 64 bytes. */
+static inline uint64_t line_ends(const uint8_t *p)
+{
+    return line_ends_of_16(p) | line_ends_of_16(p + 16) << 16 | line_ends_of_16(p + 32) << 32 |
+           line_ends_of_16(p + 48) << 48;
+}
+#endif
+
+/*
+ * The first line from `p` on (a line start itself) that may matter: an empty line, a folded one,
+ * one of enum http1_field; NULL: none that begins before `end`. Nothing before `floor` is read.
+ */
+static const uint8_t *next_line_that_matters(const uint8_t *floor, const uint8_t *p,
+                                             const uint8_t *end)
+{
+    if (may_matter(p, end))
+        return p;
+#ifdef __SSE2__
+    while (end - p > 1 && end - floor > 64) {
+        const uint8_t *block = end - p > 64 ? p : end - 65; /* the last one reaches back */
+        uint64_t hits = line_ends(block) >> (p - block) << (p - block);
+        for (; hits; hits &= hits - 1) {
+            const uint8_t *line = block + __builtin_ctzll(hits) + 1;
+            if (may_matter(line, end))
+                return line;
+        }
+        p = block + 64;
+    }
+#else
+    (void)floor;
+#endif
+    while ((p = http1_find_lf(p, end - 1))) {
+        if (may_matter(++p, end))
+            return p;
+    }
+    return NULL;
+}
+
+/* The header ends, or goes on in the next call: its last, unfinished line begins where? */
+static void keep_unfinished_line(struct http1_call *c, const uint8_t *last_end)
+{
+    const uint8_t *lf = memrchr(c->p, '\n', (size_t)(c->end - c->p));
+    if (lf)
+        c->p = lf + 1;
+    if (c->p != last_end)
+        c->flow->field = FIELD_OTHER;
+    http1_finish_line(c, NULL);
+}
+
+/* Lines that are whole in the input. */
+static void whole_lines(struct http1_call *c)
+{
+    struct http1_flow *f = c->flow;
+    const uint8_t *last_end = c->p; /* behind the line of `field` */
+    while (c->p < c->end) {
+        const uint8_t *line = next_line_that_matters(c->start, c->p, c->end);
+        const uint8_t *lf = line ? http1_find_lf(line, c->end) : NULL;
+        if (!lf) {
+            keep_unfinished_line(c, last_end);
+            return;
+        }
+        const size_t n = (size_t)(lf - line);
+        if (line != last_end)
+            f->field = FIELD_OTHER;
+        c->p = last_end = lf + 1;
+        if (n <= 1 && (n == 0 || *line == '\r')) {
+            head_ends(c);
+            return;
+        }
+        field_line(c, line, http1_min(n, HTTP1_LINE), n);
+    }
+}
+
 void http1_fields(struct http1_call *c)
 {
     struct http1_flow *f = c->flow;
@@ -537,24 +649,7 @@ void http1_fields(struct http1_call *c)
         }
         field_line(c, f->line, http1_min(HTTP1_LINE, total), total);
     }
-    while (c->p < c->end) {
-        const uint8_t *line = c->p;
-        const uint8_t *lf = http1_find_lf(line, c->end);
-        if (!lf) {
-            http1_finish_line(c, NULL);
-            return;
-        }
-        const size_t n = (size_t)(lf - line);
-        c->p = lf + 1;
-        if (n <= 1 && (n == 0 || *line == '\r')) {
-            head_ends(c);
-            return;
-        }
-        if (http1_class[*line] & HTTP1_FIELD_START)
-            field_line(c, line, http1_min(n, HTTP1_LINE), n);
-        else
-            f->field = FIELD_OTHER;
-    }
+    whole_lines(c);
 }
 
 /* A head goes on in the next call: its request line has to outlive this one. */
@@ -570,6 +665,6 @@ void http1_keep_head(struct http1_call *c)
 void http1_recall_head(struct http1_call *c)
 {
     const struct http1 *s = c->http;
-    c->verb = (struct slice){s->text, s->verb_len};
-    c->target = (struct slice){s->text + s->verb_len, s->target_len};
+    http1_slice(&c->verb, s->text, s->verb_len);
+    http1_slice(&c->target, s->text + s->verb_len, s->target_len);
 }

@@ -23,8 +23,8 @@ static void tell_broken_line(struct http1_call *c)
     size_t end = from;
     while (end < have && end - from < TARGET_MAX && s->text[end] != ' ')
         end++;
-    c->verb = (struct slice){s->text, c->flow->digits};
-    c->target = (struct slice){s->text + from, (uint32_t)(end - from)};
+    http1_slice(&c->verb, s->text, c->flow->digits);
+    http1_slice(&c->target, s->text + from, (end - from));
     if (end > from)
         http1_tell_request_head(c);
 }
@@ -111,7 +111,7 @@ static void stand_up(struct http1_call *c, size_t len)
     f->body = 0;
     f->inferred = true;
     f->in_chunks = f->in_head = false;
-    c->begin = (size_t)(c->p - c->start) >= len ? c->p - len : c->start;
+    c->begin_at = http1_at(c) >= len ? http1_at(c) - len : 0;
 }
 
 /* Length of the longest known method that ends at `end`. */
@@ -149,7 +149,7 @@ static void look_for_request(struct http1_call *c, const uint8_t *line, size_t l
         return;
     const size_t total = (size_t)(end - at);
     stand_up(c, total + 1);
-    http1_request_begins(c, c->skipped + (uint64_t)(c->begin - c->start));
+    http1_request_begins(c, c->begin_at);
     c->flow->digits = (uint8_t)method;
     http1_request_line(c, at, end - http1_min(HTTP1_TAIL, total), total);
 }
