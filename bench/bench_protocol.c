@@ -1,8 +1,8 @@
 /*
  * bench_protocol.c - what parsing costs: ns per call of feed, all messages told, by kind of input.
  *
- * Prints `name n ns/op`. An op is what one event brings: a read with one request, a write with one answer, or a
- * pipeline of 16 (then per command). Input and state are warm.
+ * Prints `name n ns/op`. An op is what one event brings: a read with one request, a write with one
+ * answer, or a pipeline of 16 (then per command). Input and state are warm.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +50,8 @@ static void measure(const struct exchange *x, const struct protocol *p)
     static uint64_t state[PROTOCOL_STATE_MAX / 8];
     double best[2] = {1e18, 1e18};
     size_t len[2];
-    char *bytes[2] = {repeat(x->request, x->times, &len[0]), repeat(x->response, x->times, &len[1])};
+    char *bytes[2] = {repeat(x->request, x->times, &len[0]),
+                      repeat(x->response, x->times, &len[1])};
     const unsigned calls = CALLS / x->times;
     p->reset(state, SIDE_SERVER);
     for (int round = 0; round < ROUNDS; round++) {
@@ -72,32 +73,50 @@ static void measure(const struct exchange *x, const struct protocol *p)
             best[k] = took[k] < best[k] ? took[k] : best[k];
     }
     const double ops = (double)calls * x->times;
-    printf("%-28s %8u %8.1f ns/op  (request %.1f, answer %.1f)\n", x->name, calls * x->times, best[0] / ops,
-           best[1] / ops, (best[0] - best[1]) / ops);
+    printf("%-28s %8u %8.1f ns/op  (request %.1f, answer %.1f)\n", x->name, calls * x->times,
+           best[0] / ops, best[1] / ops, (best[0] - best[1]) / ops);
     free(bytes[0]);
     free(bytes[1]);
 }
 
-#define NGINX_HEAD                                                                                                     \
-    "HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Sat, 22 Nov 2025 17:00:00 GMT\r\nContent-Type: text/html\r\n"    \
-    "Content-Length: 4\r\nLast-Modified: Sat, 22 Nov 2025 16:00:00 GMT\r\nConnection: keep-alive\r\n"                  \
+#define NGINX_HEAD                                                                                 \
+    "HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Sat, 22 Nov 2025 17:00:00 "                  \
+    "GMT\r\nContent-Type: text/html\r\n"                                                           \
+    "Content-Length: 4\r\nLast-Modified: Sat, 22 Nov 2025 16:00:00 GMT\r\nConnection: "            \
+    "keep-alive\r\n"                                                                               \
     "ETag: \"6921e3a0-4\"\r\nAccept-Ranges: bytes\r\n\r\nbody"
 
 static const struct exchange exchanges[] = {
-    {"http wrk/nginx", "GET /index.html HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n", NGINX_HEAD, 1, false},
+    {"http wrk/nginx", "GET /index.html HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n", NGINX_HEAD, 1,
+     false},
     {"http browser",
-     "GET /users/1234/orders?page=2&sort=date HTTP/1.1\r\nHost: shop.example.org\r\nUser-Agent: Mozilla/5.0 (X11; Linux "
-     "x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\nAccept: text/html,application/xhtml+xml,application/xml;q=0.9,"
-     "*/*;q=0.8\r\nAccept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\nConnection: "
-     "keep-alive\r\nCookie: session=0123456789abcdef0123456789abcdef; theme=dark\r\nUpgrade-Insecure-Requests: 1\r\n"
+     "GET /users/1234/orders?page=2&sort=date HTTP/1.1\r\nHost: shop.example.org\r\nUser-Agent: "
+     "Mozilla/5.0 (X11; Linux "
+     "x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\nAccept: "
+     "text/html,application/xhtml+xml,application/xml;q=0.9,"
+     "*/*;q=0.8\r\nAccept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, "
+     "zstd\r\nConnection: "
+     "keep-alive\r\nCookie: session=0123456789abcdef0123456789abcdef; "
+     "theme=dark\r\nUpgrade-Insecure-Requests: 1\r\n"
      "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n",
      NGINX_HEAD, 1, false},
-    {"http pipelined x16", "GET /index.html HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n", NGINX_HEAD, 16, false},
+    {"http pipelined x16", "GET /index.html HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n", NGINX_HEAD,
+     16, false},
+    {"redis GET", "*2\r\n$3\r\nGET\r\n$16\r\nkey:000000012345\r\n", "$3\r\nxxx\r\n", 1, true},
+    {"redis GET x16", "*2\r\n$3\r\nGET\r\n$16\r\nkey:000000012345\r\n", "$3\r\nxxx\r\n", 16, true},
+    {"redis SET x16", "*3\r\n$3\r\nSET\r\n$16\r\nkey:000000012345\r\n$3\r\nxxx\r\n", "+OK\r\n", 16,
+     true},
+    {"redis PING inline x16", "PING\r\n", "+PONG\r\n", 16, true},
+    {"redis MGET 10", "*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$1\r\nb\r\n",
+     "*10\r\n$3\r\nabc\r\n$3\r\nabc\r\n$3\r\nabc\r\n$3\r\nabc\r\n$3\r\nabc\r\n$3\r\nabc\r\n$"
+     "3\r\nabc\r\n$3\r\nabc\r\n"
+     "$3\r\nabc\r\n$3\r\nabc\r\n",
+     1, true},
 };
 
 int main(void)
 {
     for (size_t i = 0; i < sizeof exchanges / sizeof exchanges[0]; i++)
-        measure(&exchanges[i], &protocol_http1);
+        measure(&exchanges[i], exchanges[i].redis ? &protocol_redis : &protocol_http1);
     return 0;
 }

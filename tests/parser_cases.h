@@ -169,6 +169,8 @@ static inline struct parser_case *case_read(const struct protocol *protocol, con
         read_line(c, line, text);
     free(text);
     fclose(file);
+    if (c->count == 0)
+        case_fault(c, 1, "no step in it");
     return c;
 }
 

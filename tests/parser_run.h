@@ -182,7 +182,7 @@ static inline enum verdict run_piece(struct run *r, const struct step *s, uint64
     if (s->kind == STEP_FEED)
         v = r->protocol->feed(r->state, way, at_the_edge(s->bytes + from, len), len, run_emit, r);
     else if (s->kind == STEP_SKIP)
-        v = (r->protocol->skip)(r->state, way, len, run_emit, r);
+        v = r->protocol->skip(r->state, way, len, run_emit, r);
     else
         v = r->protocol->end(r->state, way, run_emit, r);
     r->fed[way] += r->ended[way] ? 0 : r->call_len;

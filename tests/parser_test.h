@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#undef skip /* the name of a call of struct protocol */
 #include "tests/parser_cases.h"
 
 enum { PAIRS_UP_TO = 130, EACH_UP_TO = 3000 };
@@ -117,6 +118,21 @@ static void step_lines(const struct run *r, const struct outcome *o, size_t step
     }
 }
 
+/* No beginning of a direction may be taken for another protocol. */
+static void check_detection(const struct parser_case *c)
+{
+    bool seen[2] = {false, false};
+    for (size_t i = 0; i < c->count; i++) {
+        const struct step *s = &c->steps[i];
+        for (int k = 0; protocols[k] && s->kind == STEP_FEED && !seen[s->way]; k++) {
+            for (uint64_t n = 1; n <= s->len && n <= EACH_UP_TO && protocols[k] != c->protocol; n++)
+                if (protocols[k]->detect(s->way, c->side, at_the_edge(s->bytes, n), n, 0) == OK)
+                    fail_msg("%s: step %zu is taken for %s", c->path, i + 1, protocols[k]->name);
+        }
+        seen[s->way] = true;
+    }
+}
+
 static void test_case(void **state)
 {
     struct parser_case *c =
@@ -137,6 +153,7 @@ static void test_case(void **state)
     }
     if (whole.fault)
         fail_case(c, &whole, whole.fault, none);
+    check_detection(c);
     run_cuts(c, &whole, &want, &other);
     run_like(c, &whole, &want, &mirrored, none);
     run_like(c, &whole, &want, &mirrored, (struct cutting){.each = true});
@@ -167,6 +184,40 @@ static int print_case(const struct protocol *protocol, const char *path)
     free(r.told);
     case_free(c);
     return r.fault != NULL;
+}
+
+/* Bytes of a direction, and which protocol they are (NULL: none that is read). */
+struct sample {
+    enum way way;
+    enum side side;
+    uint16_t port;
+    const char *text;
+    size_t len;
+    const char *name;
+};
+#define SAMPLE(way, side, port, text, name)                                                        \
+    {                                                                                              \
+        way, side, port, text, sizeof(text) - 1, name                                              \
+    }
+
+/* By all of it exactly `name` is certain; by any part of it, nobody else was, nor had `name` given
+ * up. */
+static void check_sample(const struct sample *s)
+{
+    for (int k = 0; protocols[k]; k++) {
+        const bool is_mine = s->name && strcmp(protocols[k]->name, s->name) == 0;
+        enum verdict v = MORE;
+        for (size_t n = 0; n <= s->len; n++) {
+            const enum verdict before = v;
+            v = protocols[k]->detect(s->way, s->side, at_the_edge((const uint8_t *)s->text, n), n,
+                                     s->port);
+            if ((before != MORE && v != before) || (is_mine ? v == NOT_MINE : v == OK))
+                fail_msg("%s says %s after %zu bytes of %s", protocols[k]->name, verdict_name(v), n,
+                         s->text);
+        }
+        if (is_mine && v != OK)
+            fail_msg("%s is not sure of %s", s->name, s->text);
+    }
 }
 
 /* Runs `own` tests and every case of `folder` as one group; `--print FILE` prints a case as it

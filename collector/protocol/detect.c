@@ -5,4 +5,4 @@
  */
 #include "collector/protocol/protocol.h"
 
-const struct protocol *const protocols[] = {&protocol_http1, NULL};
+const struct protocol *const protocols[] = {&protocol_http1, &protocol_redis, NULL};

@@ -22,7 +22,8 @@ static enum verdict detect_response(const uint8_t *p, size_t len)
 /* Redis' own ports: there "GET /x" without a version is a key. */
 static bool is_redis_port(uint16_t port)
 {
-    return port == 6379 || port == 6380 || port == 26379 || (port >= 7000 && port <= 7005);
+    return (port >= 6379 && port <= 6399) || port == 26379 || port == 16379 ||
+           (port >= 7000 && port <= 7010);
 }
 
 /* A line that needs its end to be told from others. */
