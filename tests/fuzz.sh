@@ -21,7 +21,7 @@ wanted() { # NAME, then the names asked for
 }
 
 for target in "$BUILD"/fuzz/fuzz_*; do
-    [ -x "$target" ] && [[ $target != *.d ]] || continue
+    case $target in *.d | *'*') continue ;; esac
     name=${target##*/fuzz_}
     wanted "$name" "$@" || continue
     corpus=$BUILD/fuzz-corpus/$name seeds=$BUILD/fuzz-seeds/$name log=$BUILD/fuzz-$name.log
