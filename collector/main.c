@@ -146,6 +146,13 @@ static void tell_run(struct collector *c, const char *run)
     }
     free(command);
     free(settings);
+    /* committed at once, so that `sonde report` finds the run before its first second is over */
+    row = queue_reserve(c->queue, ROW_COMMIT, sizeof *row + sizeof(struct row_commit));
+    if (row) {
+        struct row_commit commit = {.time_ns = c->start_ns};
+        memcpy(row + 1, &commit, sizeof commit);
+        queue_publish(c->queue, row);
+    }
 }
 
 static void tell_run_end(struct collector *c, uint64_t end_ns, bool clean)

@@ -308,7 +308,7 @@ static bool parse_plain(struct parse *p, const char *key, const cJSON *value)
     struct settings *s = p->into;
     if (!strcmp(key, "name"))
         set_string(p, key, &s->service, value);
-    else if (!strcmp(key, "store"))
+    else if (!strcmp(key, "store") && !cJSON_IsObject(value)) /* an object holds store.bytes and its kin */
         set_string(p, key, &s->store, value);
     else if (!strcmp(key, "token"))
         set_string(p, key, &s->token, value);

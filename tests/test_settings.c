@@ -36,8 +36,11 @@ static void test_nested_and_flat_keys_mean_the_same(void **state)
     (void)state;
     struct settings s;
     struct faults f;
-    assert_int_equal(parse(&s, &f, "{\"sampling\": {\"spans_per_second\": 5}, \"arena.bytes\": \"64M\"}"), 0);
+    assert_int_equal(parse(&s, &f, "{\"sampling\": {\"spans_per_second\": 5}, \"arena.bytes\": \"64M\","
+                                    "\"store\": {\"bytes\": \"2M\"}}"), 0);
     assert_int_equal(s.options.spans_per_second, 5);
+    assert_int_equal(s.options.store_bytes, 2 << 20);
+    assert_null(s.store);
     assert_int_equal(s.options.arena_bytes, 64 << 20);
     settings_fini(&s);
 }
