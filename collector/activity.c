@@ -58,6 +58,17 @@ static struct cost cost_of(const struct totals *t)
                          .sleep_ns = t->sleep_ns};
 }
 
+static void cost_subtract(struct cost *from, const struct cost *c)
+{
+    from->allocated -= c->allocated;
+    from->freed -= c->freed;
+    from->allocations -= c->allocations;
+    from->cpu_ns -= c->cpu_ns;
+    from->lock_ns -= c->lock_ns;
+    from->disk_ns -= c->disk_ns;
+    from->sleep_ns -= c->sleep_ns;
+}
+
 static bool cost_is_zero(const struct cost *c)
 {
     return !(c->allocated | c->freed | c->allocations | c->cpu_ns | c->lock_ns | c->disk_ns | c->sleep_ns);
@@ -265,13 +276,19 @@ static void end_claim(struct activity *a, struct thread *t, uint64_t time_ns)
     }
 }
 
+static void drop_kept(struct activity *a, struct thread *t)
+{
+    cost_add(&a->outside, &t->kept);
+    t->kept = (struct cost){0};
+}
+
 void activity_wait(struct activity *a, struct thread *t, uint64_t time_ns)
 {
     end_claim(a, t, time_ns);
     t->serving = 0;
     if (t->claim == CLAIM_NONE && time_ns > t->kept_until) {
-        cost_add(&a->outside, &t->kept);
-        t->kept = (struct cost){0};
+        drop_kept(a, t);
+        t->kept_until = time_ns;
     }
 }
 
@@ -280,8 +297,11 @@ void activity_part(struct activity *a, struct thread *t, uint64_t time_ns)
     end_claim(a, t, time_ns);
 }
 
-void activity_expect(struct thread *t, uint64_t time_ns)
+void activity_expect(struct activity *a, struct thread *t, uint64_t time_ns)
 {
+    if (!t->kept_until)
+        drop_kept(a, t); /* start-up; accept may be the first wait of all */
+    end_claim(a, t, time_ns);
     t->kept_until = time_ns + FINAL_NS;
 }
 
@@ -384,8 +404,8 @@ void activity_stay(struct activity *a, struct thread *t)
 void activity_undecided(struct activity *a, struct thread *t, uint64_t time_ns)
 {
     activity_stay(a, t);
-    activity_part(a, t, time_ns);
-    activity_expect(t, time_ns);
+    end_claim(a, t, time_ns);
+    t->kept_until = time_ns + FINAL_NS;
 }
 
 /* --- threads ------------------------------------------------------------------------------------------------------------- */
@@ -442,9 +462,20 @@ void activity_total(struct activity *a, struct thread *t, const struct totals *n
     }
 }
 
+/* Sums wrap: what is taken away here comes back with the thread's own total. */
 void activity_base(struct thread *t, const struct totals *base)
 {
+    struct cost c = cost_of(base);
     t->last = *base;
+    if (t->image)
+        cost_subtract(&t->image->charged, &c);
+}
+
+void activity_resume(struct image *image, const struct totals *charged)
+{
+    struct cost c = cost_of(charged);
+    cost_add(&image->charged, &c);
+    image->told = c;
 }
 
 void activity_thread_end(struct activity *a, struct thread *t, const struct totals *final)

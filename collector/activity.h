@@ -75,12 +75,14 @@ void activity_stay(struct activity *, struct thread *);                        /
 /* After activity_stay. The claim ends: the thread waits; or EOF or close on the connection (rule 1). */
 void activity_wait(struct activity *, struct thread *, uint64_t time_ns);
 void activity_part(struct activity *, struct thread *, uint64_t time_ns);
-void activity_expect(struct thread *, uint64_t time_ns); /* a connection came: what follows prepares for its request */
+/* A connection came: the claim ends, what follows prepares for its request. */
+void activity_expect(struct activity *, struct thread *, uint64_t time_ns);
 
 /* What a thread without events did meanwhile; its end; its base after a take-over. */
 void activity_total(struct activity *, struct thread *, const struct totals *);
 void activity_thread_end(struct activity *, struct thread *, const struct totals *final); /* NULL: not known */
 void activity_base(struct thread *, const struct totals *);
+void activity_resume(struct image *, const struct totals *); /* what another collector had charged of a process */
 void activity_told(struct image *, const struct totals *); /* its lane headers' sums so far */
 /* Its threads have ended; what its lanes counted beyond the events goes to outside. */
 void activity_image_end(struct activity *, struct image *, const struct totals *final);

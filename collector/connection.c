@@ -356,7 +356,7 @@ static void on_accept(struct connections *cs, struct thread *t, const struct ite
         set_address(&c->peer, at, length);
     take_listener(cs, c, item, &head);
     holder_add(cs, c, t->image);
-    activity_expect(t, item->time_ns);
+    activity_expect(cs->activity, t, item->time_ns);
 }
 
 static void count_opened(struct connections *cs, struct connection *c)
@@ -669,7 +669,9 @@ static void on_descriptor(struct connections *cs, const struct fact *f)
     struct connection *c = connection_find(cs, f->connection);
     if (!c || c->origin != ORIGIN_UNSURE)
         return;
-    if (f->is_stream) {
+    if (!f->is_known) { /* its process has gone: it counts nothing */
+        stream_forget(cs, c);
+    } else if (f->is_stream) {
         c->origin = ORIGIN_INHERITED;
         cs->flow.inherited++;
         stream_proven(cs, c);

@@ -278,8 +278,10 @@ static void resume_process(void *to, const struct store_process *p)
 {
     struct collector *c = to;
     struct totals total = {.allocated = p->allocated, .freed = p->freed, .allocations = p->allocations};
-    if (!p->ended)
-        watch_resume_process(c->watch, p->process, p->pid, &total, p->cpu_ns);
+    if (p->ended)
+        return;
+    pipeline_resume_process(c->pipeline, p->process, &total);
+    watch_resume_process(c->watch, p->process, p->pid, &total, p->cpu_ns);
 }
 
 /* A collector before us had this run: its store tells what it had committed. */

@@ -219,6 +219,13 @@ static void start(struct pipeline *p, uint64_t time_ns)
     spans_start(p->spans, time_ns);
 }
 
+void pipeline_resume_process(struct pipeline *p, uint32_t process, const struct totals *charged)
+{
+    struct image *image = image_make(p->connections->images, process);
+    if (image)
+        activity_resume(image, charged);
+}
+
 void pipeline_item(struct pipeline *p, const struct item *item)
 {
     if (!p->started && item->time_ns)

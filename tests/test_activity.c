@@ -204,10 +204,9 @@ static void test_the_gap_goes_on_across_waits(void **state)
 static void test_with_nothing_finished_before_all_goes_to_the_next(void **state)
 {
     (void)state;
-    frees(a, 11); /* a thread made for this connection */
+    accepts(b, 1);
+    frees(a, 15); /* a thread made for this connection */
     allocates(a, 500);
-    accepts(a, 1);
-    frees(a, 4);
     reads(a, 1, GET("/one"));
     writes(a, 1, ANSWER);
     finish();
@@ -232,8 +231,8 @@ static void test_with_nothing_after_it_goes_outside(void **state)
 static void test_what_a_close_frees_belongs_to_the_finished_request(void **state)
 {
     (void)state;
+    accepts(b, 1);
     allocates(a, 64);
-    accepts(a, 1);
     reads(a, 1, GET("/one"));
     writes(a, 1, ANSWER);
     closes(a, 1);
@@ -278,6 +277,47 @@ static void test_start_up_is_no_requests(void **state)
     finish();
     costs("/one", 56, 0);
     outside(50001000, 0);
+}
+
+static void test_an_accept_ends_the_claim(void **state)
+{
+    (void)state;
+    allocates(a, 7000); /* start-up: accept is the first wait of all */
+    accepts(a, 1);
+    allocates(a, 1);
+    reads(a, 1, GET("/one"));
+    writes(a, 1, ANSWER);
+    allocates(a, 20);
+    accepts(a, 2); /* one after the other, without threads */
+    frees(a, 300);
+    allocates(a, 4000);
+    reads(a, 2, GET("/two"));
+    writes(a, 2, ANSWER);
+    finish();
+    costs("/one", 21, 300);
+    costs("/two", 4000, 0);
+    outside(7000, 0);
+}
+
+static void test_another_collectors_counts_are_the_base(void **state)
+{
+    (void)state;
+    struct totals committed = {.allocated = 1000, .freed = 500, .allocations = 10};
+    a->total = (struct totals){.allocated = 700, .freed = 200, .allocations = 6};
+    scene.ended[1] = (struct totals){.allocated = 350, .freed = 320, .allocations = 5}; /* 50 of it uncommitted */
+    pipeline_resume_process(scene.pipeline, 1, &committed);
+    struct fact f = {.kind = FACT_THREAD_BASE, .total = a->total};
+    play_fact(&f, a, 1);
+    scene.base = committed;
+    accepts(a, 1);
+    reads(a, 1, GET("/one"));
+    allocates(a, 30);
+    idles(2);
+    writes(a, 1, ANSWER);
+    check_sums();
+    finish();
+    costs("/one", 30, 0);
+    outside(50, 20);
 }
 
 static void test_work_between_waits_of_an_idle_server_is_no_requests(void **state)
@@ -583,8 +623,8 @@ static void test_a_lane_used_again_begins_another_thread(void **state)
     add_totals(&scene.ended[1], &a->total);
     a->thread = 40;
     a->total = (struct totals){0};
+    accepts(b, 2);
     allocates(a, 30);
-    accepts(a, 2);
     reads(a, 2, GET("/two"));
     writes(a, 2, ANSWER);
     waits(a);
@@ -651,6 +691,8 @@ int main(void)
         TEST(test_what_a_close_frees_belongs_to_the_finished_request),
         TEST(test_a_thread_without_events_is_charged_by_its_totals),
         TEST(test_start_up_is_no_requests),
+        TEST(test_an_accept_ends_the_claim),
+        TEST(test_another_collectors_counts_are_the_base),
         TEST(test_work_between_waits_of_an_idle_server_is_no_requests),
         TEST(test_a_pipeline_in_one_read_shares_its_costs),
         TEST(test_a_pipeline_answered_one_by_one_is_divided_among_those_still_open),

@@ -95,7 +95,7 @@ static void test_an_unsure_descriptor_counts_nothing_until_it_is_a_stream(void *
     idles(2);
     assert_int_equal(scene.flow.bytes_in, 0);
     assert_int_equal(scene.flow.inherited, 0);
-    struct fact f = {.kind = FACT_DESCRIPTOR, .connection = 5, .is_stream = true};
+    struct fact f = {.kind = FACT_DESCRIPTOR, .connection = 5, .is_known = true, .is_stream = true};
     play_fact(&f, NULL, 1);
     scene.flags = EVENT_UNSURE;
     reads(a, 5, GET("/more"));
@@ -117,7 +117,7 @@ static void test_a_descriptor_that_is_no_stream_is_ignored(void **state)
     scene.flags = EVENT_FIRST | EVENT_UNSURE;
     writes(a, 5, "a log line\n");
     allocates(a, 100);
-    struct fact f = {.kind = FACT_DESCRIPTOR, .connection = 5, .is_stream = false};
+    struct fact f = {.kind = FACT_DESCRIPTOR, .connection = 5, .is_known = true, .is_stream = false};
     play_fact(&f, NULL, 1);
     scene.flags = EVENT_UNSURE;
     writes(a, 5, "another\n");
@@ -153,7 +153,7 @@ static void test_more_bytes_than_can_be_held_are_counted_all_the_same(void **sta
         moves(a, EVENT_IN, 5, body, sizeof body, sizeof body, 0);
         sum += sizeof body;
     }
-    struct fact f = {.kind = FACT_DESCRIPTOR, .connection = 5, .is_stream = true};
+    struct fact f = {.kind = FACT_DESCRIPTOR, .connection = 5, .is_known = true, .is_stream = true};
     play_fact(&f, NULL, 1);
     finish();
     assert_int_equal(scene.flow.bytes_in, sum);

@@ -240,7 +240,7 @@ static void play_unsure(uint32_t process)
         scene.flags = EVENT_UNSURE;
         writes(t, id, "a line\n");
     }
-    struct fact f = {.kind = FACT_DESCRIPTOR, .connection = id, .is_stream = happens(50)};
+    struct fact f = {.kind = FACT_DESCRIPTOR, .connection = id, .is_known = true, .is_stream = happens(50)};
     play_fact(&f, NULL, process);
     scene.flags = EVENT_UNSURE;
     writes(t, id, "a line\n");
