@@ -50,9 +50,7 @@ struct document_writer {
     uint32_t rate_len;
 };
 
-/* --- pieces
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- pieces ---------------------------------------------------------------------------------- */
 
 #define PUT(p, literal) ((char *)memcpy((p), (literal), sizeof(literal) - 1) + sizeof(literal) - 1)
 
@@ -274,9 +272,7 @@ static char *put_cost(char *p, const struct cost *c, uint64_t downstream_ns, uin
     return p;
 }
 
-/* --- names
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- names ----------------------------------------------------------------------------------- */
 
 static uint64_t hash_of(const char *text)
 {
@@ -410,9 +406,7 @@ static const struct names *names_of(const struct document_writer *w, uint32_t en
     return &unknown_names;
 }
 
-/* --- documents
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- documents ------------------------------------------------------------------------------- */
 
 /* A span that belongs to no trace and has no kin has no need of ids: its document has one. */
 static char *put_trace(const struct document_writer *w, char *p, const struct row_span *s)

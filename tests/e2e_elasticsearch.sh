@@ -54,6 +54,33 @@ is "a span found by its fields" "$(get '/logs-sonde.span-default/_count?q=http.r
 size=$(get '/logs-sonde.span-default/_search?size=1' | jq -c '.hits.hits[0]._source' | wc -c)
 [ "$size" -le 550 ] || fail "a span's document has $size bytes"
 
+note "the whole line: every request of a real nginx under ab"
+mkdir "$d/html"
+echo hello >"$d/html/index.html"
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+cat >"$d/nginx.conf" <<CONF
+daemon off; pid $d/nginx.pid; error_log $d/nginx.err; worker_processes 2; events { worker_connections 256; }
+http { log_format bytes '\$bytes_sent'; access_log $d/access.log bytes; server { listen 127.0.0.1:$port; root $d/html; } }
+CONF
+SONDE_API_KEY=not-asked-for "$BUILD/sonde" run -o "$d/line.db" --to "$url" --set sampling.spans_per_second=1000000 \
+    --set exit.flush_s=30 -- nginx -c "$d/nginx.conf" >"$d/line.out" 2>&1 &
+line_pid=$!
+for _ in $(seq 100); do curl -s -o /dev/null "http://127.0.0.1:$port/" && break; sleep 0.1; done
+ab -q -n 5000 -c 8 -k "http://127.0.0.1:$port/index.html" >"$d/ab.out" 2>&1 || fail "ab: $(tail -n 3 "$d/ab.out")"
+worker=$(pgrep -P "$(cat "$d/nginx.pid")" | head -n 1)
+tr '\0' '\n' <"/proc/$worker/environ" | grep -q SONDE_API_KEY && fail "nginx has the API key in its environment"
+kill "$(cat "$d/nginx.pid")"
+wait "$line_pid" || fail "sonde run: $? $(cat "$d/line.out")"
+requests=$(wc -l <"$d/access.log")
+sent=$(awk '{n += $1} END {print n}' "$d/access.log")
+is "spans of nginx" "$(post /_refresh '' >"$d/out"; get "/logs-sonde.span-default/_count?q=service.name:nginx%20AND%20http.response.status_code:200%20AND%20NOT%20host.name:test-host" | jq -r .count)" "$requests"
+line=$(post '/metrics-sonde.endpoint-default/_search?size=0' '{"query":{"bool":{"must_not":{"term":{"host.name":"test-host"}}}},
+    "aggs":{"n":{"sum":{"field":"sonde.requests.count"}},"out":{"sum":{"field":"sonde.bytes.out"}}}}')
+is "requests of nginx" "$(jq -r .aggregations.n.value <<<"$line")" "$requests"
+is "bytes of nginx" "$(jq -r .aggregations.out.value <<<"$line")" "$sent"
+"$BUILD/sonde" report "$d/line.db" --json | jq -e '.documents | .accepted == .acknowledged and .queued == 0' >"$d/out" ||
+    fail "documents of the report: $("$BUILD/sonde" report "$d/line.db" --json | jq -c .documents)"
+
 note "a block of one index holds its stream, the others go on"
 put '/logs-sonde.span-default/_settings' '{"index.blocks.read_only_allow_delete":true}' >"$d/out"
 push_begin "${fast[@]}" --run block "$url"

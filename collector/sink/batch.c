@@ -48,9 +48,7 @@ void packer_free(struct packer *p)
     free(p);
 }
 
-/* --- batches
- * -----------------------------------------------------------------------------------------------------
- */
+/* --- batches --------------------------------------------------------------------------------- */
 
 char *batch_reserve(struct batch *b, size_t most)
 {
@@ -116,9 +114,7 @@ struct body *batch_seal(struct packer *p, struct batch *b, uint8_t stream)
     return body;
 }
 
-/* --- bodies
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- bodies ---------------------------------------------------------------------------------- */
 
 void body_free(struct body *b)
 {
@@ -211,9 +207,7 @@ int body_halve(struct packer *p, const struct body *from, struct body *half[2])
     return -ENOMEM;
 }
 
-/* --- queues
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- queues ---------------------------------------------------------------------------------- */
 
 void body_queue_append(struct body_queue *q, struct body *b)
 {

@@ -34,8 +34,7 @@ static uint64_t epoch_ns(void)
     return (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
 }
 
-/* --- what a person is told
- * --------------------------------------------------------------------------------------- */
+/* --- what a person is told ------------------------------------------------------------------- */
 
 static void say_line(struct elasticsearch *es, const char *line)
 {
@@ -74,9 +73,7 @@ void elasticsearch_say(struct elasticsearch *es, enum trouble trouble, int host,
                        elasticsearch_queued(es));
 }
 
-/* --- counts
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- counts ---------------------------------------------------------------------------------- */
 
 uint64_t elasticsearch_queued(const struct elasticsearch *es)
 {
@@ -106,9 +103,7 @@ static size_t memory_used(const struct elasticsearch *es)
     return used;
 }
 
-/* --- rows
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- rows ------------------------------------------------------------------------------------ */
 
 /* Room for one more document of this stream; NULL: dropped, and counted. */
 static char *begin_document(struct elasticsearch *es, enum stream stream)
@@ -267,9 +262,7 @@ static int es_commit(void *self)
     return 0;
 }
 
-/* --- life
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------ */
 
 static int es_turn(void *self, int ms)
 {
@@ -332,6 +325,7 @@ struct elasticsearch *elasticsearch_new(const struct settings *settings,
     es->say = say;
     es->say_to = to;
     es->window = 1;
+    es->wanted_in_a_row = 1;
     es->body_limit = settings->options.bulk_bytes;
     if (es->body_limit > settings->options.output_memory / 4)
         es->body_limit = settings->options.output_memory / 4;

@@ -3,11 +3,12 @@
  * Elasticsearch or OpenSearch by _bulk; how it behaves stands in docs/elasticsearch.md.
  *
  * In:      the sink thread (rows)            Out: HTTP, by libcurl's multi interface
- * Owns:    documents in memory, at most output.memory_bytes of them; beyond, the newest is dropped
- * and counted. Context: the sink thread only. No call blocks on the network: push and commit only
- * work in memory, turn(ms) waits for the network for at most ms. Failure: whatever the server says
- * or does not say, documents wait, are repeated, or are counted where they went: carried + accepted
- * = acknowledged + duplicates + dead + dropped + queued at every moment.
+ * Owns:    documents in memory, at most output.memory_bytes of them; beyond, the newest is dropped.
+ * Context: the sink thread only. No call blocks on the network: push and commit only work in
+ *          memory, turn(ms) waits for the network for at most ms.
+ * Failure: whatever the server says or does not say, documents wait, are repeated, or are counted
+ *          where they went: carried + accepted = acknowledged + duplicates + dead + dropped +
+ *          queued at every moment.
  */
 #ifndef SONDE_ELASTICSEARCH_H
 #define SONDE_ELASTICSEARCH_H

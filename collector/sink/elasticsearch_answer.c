@@ -23,6 +23,7 @@
 #define CLOSED_BEFORE_PLAIN 2
 #define CLOSED_BEFORE_HALVING 5
 #define CLOSED_BEFORE_DEAD 10
+#define GOOD_ANSWERS_MOST 1024
 #define BUSY_BEFORE_SAYING_NS (10 * SECOND_NS)
 
 void deliver_say_fault(struct elasticsearch *es, const struct http_answer *a)
@@ -36,8 +37,7 @@ void deliver_say_fault(struct elasticsearch *es, const struct http_answer *a)
     elasticsearch_say(es, TROUBLE_NETWORK, a->host, "%s%s", a->words, remedy);
 }
 
-/* --- bodies: from here to there, never lost
- * ---------------------------------------------------------------------- */
+/* --- bodies: from here to there, never lost -------------------------------------------------- */
 
 void body_own(struct elasticsearch *es, struct body *b)
 {
@@ -77,9 +77,7 @@ static void bury(struct elasticsearch *es, struct body *b, int host, const char 
     body_disown(es, b);
 }
 
-/* --- pauses
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- pauses ---------------------------------------------------------------------------------- */
 
 static uint64_t longest(const struct elasticsearch *es, uint64_t ns)
 {
@@ -99,19 +97,31 @@ void hold_begin(struct elasticsearch *es, struct hold *h)
     h->until_ns = now + longest(es, h->delay_ns);
 }
 
+/* Half as many, and it takes twice as many good answers until one more is tried. */
+static void fewer_flights(struct elasticsearch *es)
+{
+    es->window = es->window > 1 ? es->window / 2 : 1;
+    es->in_a_row = 0;
+    if (es->wanted_in_a_row < GOOD_ANSWERS_MOST)
+        es->wanted_in_a_row *= 2;
+}
+
 void deliver_host_failed(struct elasticsearch *es, int host, uint64_t at_least_ns)
 {
     http_host_failed(es->http, host, elasticsearch_now(), at_least_ns,
                      longest(es, BACK_OFF_LONGEST_NS));
-    es->window = es->window > 1 ? es->window / 2 : 1;
+    fewer_flights(es);
 }
 
 static void host_worked(struct elasticsearch *es, int host, uint64_t duration_ns)
 {
     http_host_worked(es->http, host);
     es->busy_since_ns = 0;
-    if (duration_ns < 2 * SECOND_NS && es->window < FLIGHTS)
+    if (duration_ns < 2 * SECOND_NS && es->window < FLIGHTS &&
+        ++es->in_a_row >= es->wanted_in_a_row) {
         es->window++;
+        es->in_a_row = 0;
+    }
 }
 
 /* Busy for a moment is daily life; busy for long is worth a line. */
@@ -138,8 +148,7 @@ static void say_recovered(struct elasticsearch *es, int host)
                        elasticsearch_queued(es));
 }
 
-/* --- what an answer's items do to a body
- * -------------------------------------------------------------------------- */
+/* --- what an answer's items do to a body ----------------------------------------------------- */
 
 struct judgement {
     struct elasticsearch *es;
@@ -266,7 +275,7 @@ static void items_told(struct elasticsearch *es, struct body *b, const struct ht
     if (j.set_up)
         setup_again(&es->setup);
     if (j.retries)
-        es->window = es->window > 1 ? es->window / 2 : 1;
+        fewer_flights(es);
     else
         host_worked(es, a->host, a->duration_ns);
     if (settled)
@@ -275,8 +284,7 @@ static void items_told(struct elasticsearch *es, struct body *b, const struct ht
         say_recovered(es, a->host);
 }
 
-/* --- what an answer does to a body
- * -------------------------------------------------------------------------------- */
+/* --- what an answer does to a body ----------------------------------------------------------- */
 
 static void ambiguous(struct elasticsearch *es, struct body *b, const struct http_answer *a,
                       const char *what)

@@ -29,9 +29,7 @@ void deliver_seal(struct elasticsearch *es, struct lane *lane)
     body_queue_append(&lane->waiting, b);
 }
 
-/* --- set-up
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- set-up ---------------------------------------------------------------------------------- */
 
 static void start_setup(struct elasticsearch *es, uint64_t now)
 {
@@ -91,9 +89,7 @@ static void setup_answered(struct elasticsearch *es, const struct http_answer *a
     }
 }
 
-/* --- sending
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- sending --------------------------------------------------------------------------------- */
 
 static bool fly(struct elasticsearch *es, struct body *b, int host)
 {
@@ -236,7 +232,7 @@ void deliver_give_up(struct elasticsearch *es)
         return;
     elasticsearch_tell(es, 0,
                        "%" PRIu64 " documents could not be delivered by the end of the run and are "
-                                  "dropped (exit.flush_s gives more time)%s%s",
+                       "dropped (exit.flush_s gives more time)%s%s",
                        left, *es->last_trouble ? "; last trouble: " : "", es->last_trouble);
     for (int i = 0; i < STREAM_COUNT; i++) {
         struct body *b;

@@ -67,9 +67,7 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
 }
 
-/* --- credentials
- * -------------------------------------------------------------------------------------------------
- */
+/* --- credentials ----------------------------------------------------------------------------- */
 
 static void forget(char *secret)
 {
@@ -208,9 +206,7 @@ const char *http_credentials(const struct http *h)
     return h->who;
 }
 
-/* --- hosts
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- hosts ----------------------------------------------------------------------------------- */
 
 static bool is_loopback(const char *url)
 {
@@ -298,9 +294,7 @@ void http_hosts_hurry(struct http *h, uint64_t latest_ns)
             h->host[i].not_before_ns = latest_ns;
 }
 
-/* --- requests
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- requests -------------------------------------------------------------------------------- */
 
 static size_t on_data(char *data, size_t size, size_t count, void *to)
 {
@@ -522,9 +516,7 @@ bool http_next(struct http *h, struct http_answer *out)
     return false;
 }
 
-/* --- life
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------ */
 
 struct http *http_open(const struct output *output, char *message, size_t bytes)
 {

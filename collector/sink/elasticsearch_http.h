@@ -1,9 +1,9 @@
 /*
- * elasticsearch_http.h - requests to the hosts of one output, several at once, none of them
- * blocking.
+ * elasticsearch_http.h - requests to the hosts of one output, several at once, none blocking.
  *
- * In:      elasticsearch.c, elasticsearch_setup.c      Out: the network. Only elasticsearch_http.c
- * knows libcurl. Owns:    connections, credentials, each host's back-off. Context: sink thread
+ * In:      elasticsearch.c, elasticsearch_setup.c      Out: the network
+ * Owns:    connections, credentials, each host's back-off. Only elasticsearch_http.c knows libcurl.
+ * Context: sink thread
  * Failure: told as a fault of the answer, in words for a person.
  */
 #ifndef SONDE_ELASTICSEARCH_HTTP_H

@@ -5,8 +5,7 @@
  *   elasticsearch_deliver.c   batches → bodies → requests
  *   elasticsearch_answer.c    what an answer does to a body
  *   elasticsearch_check.c     `sonde check --output`
- *   elasticsearch_setup.c, elasticsearch_http.c, batch.c, bulk.c, templates.c know nothing of this
- * struct.
+ *   elasticsearch_setup.c, elasticsearch_http.c, batch.c, bulk.c, templates.c: not this struct
  *
  * Where a document is: in an open batch, in a waiting body, in a flight, or counted in `count`.
  * Every step moves it.
@@ -87,6 +86,8 @@ struct elasticsearch {
     bool setup_running;
     struct flight flight[FLIGHTS];
     int window; /* how many flights are allowed now: 1 to FLIGHTS */
+    unsigned in_a_row,
+        wanted_in_a_row; /* good answers since the last bad one; until one more flight is tried */
     int flying;
     uint64_t successes; /* bodies that were delivered */
     struct hold hold;   /* of everything: credentials, set-up */
