@@ -17,7 +17,9 @@ bool watch_start(struct watch *w, int fd, enum call call)
     if (!recording())
         return false;
     watch_note(w, fd);
-    w->entry = call_enter(w->lane, call, slot_id(w->word));
+    uint64_t id = slot_id(w->word);
+    record_prepare(w->lane, id);
+    w->entry = call_enter(w->lane, call, id);
     return true;
 }
 
