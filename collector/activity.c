@@ -324,8 +324,11 @@ static void split(struct activity *a, const struct group *finished, struct cost 
     cost_add(next, &rest);
 }
 
-/* Charges the interval in hand to the claim, and returns what is for the request that the event touches. */
-static struct cost settle_interval(struct activity *a, struct thread *t, bool fresh)
+/*
+ * Charges the interval in hand to the claim, and returns what is for what the event touches: `any` request at all, a
+ * `fresh` one.
+ */
+static struct cost settle_interval(struct activity *a, struct thread *t, bool any, bool fresh)
 {
     struct cost next = t->kept;
     struct group old = group_of_claim(t);
@@ -338,13 +341,18 @@ static struct cost settle_interval(struct activity *a, struct thread *t, bool fr
         cost_add(&a->outside, &t->delta);
         break;
     case CLAIM_SPANS:
-        if (t->over && fresh)
+        if (t->over && any && fresh)
             split(a, &old, &next, &t->delta);
         else
             charge(a, &old, &t->delta);
         break;
     case CLAIM_AFTER:
-        split(a, &old, &next, &t->delta);
+        cost_add(&next, &t->delta);
+        if (any) {
+            struct cost gap = next;
+            next = (struct cost){0};
+            split(a, &old, &next, &gap);
+        }
         break;
     }
     return next;
@@ -360,7 +368,7 @@ void activity_touch(struct activity *a, struct thread *t, struct dialogue *d, bo
         serve(a, t, &g);
         return;
     }
-    struct cost next = settle_interval(a, t, fresh && any);
+    struct cost next = settle_interval(a, t, any, fresh);
     if (any)
         hold(a, &g);
     release(a, t);
@@ -386,6 +394,7 @@ void activity_stay(struct activity *a, struct thread *t)
     struct group old = group_of_claim(t);
     switch ((enum claim)t->claim) {
     case CLAIM_NONE:
+    case CLAIM_AFTER:
         cost_add(&t->kept, &t->delta);
         break;
     case CLAIM_OUTSIDE:
@@ -393,9 +402,6 @@ void activity_stay(struct activity *a, struct thread *t)
         break;
     case CLAIM_SPANS:
         charge(a, &old, &t->delta);
-        break;
-    case CLAIM_AFTER:
-        split(a, &old, &t->kept, &t->delta);
         break;
     }
     t->delta = (struct cost){0};
@@ -529,8 +535,11 @@ void activity_sweep(struct activity *a, uint64_t time_ns)
 {
     for (uint32_t i = 0; i < a->lanes; i++) {
         struct thread *t = &a->thread[i];
-        if (t->number && t->claim >= CLAIM_SPANS && is_final(a, t, time_ns))
-            release(a, t);
+        if (!t->number || t->claim < CLAIM_SPANS || !is_final(a, t, time_ns))
+            continue;
+        release(a, t);
+        a->outside.freed += t->kept.freed; /* nothing came after it in time */
+        t->kept.freed = 0;
     }
 }
 

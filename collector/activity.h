@@ -18,7 +18,7 @@ enum claim {
     CLAIM_NONE,    /* nobody's: kept for the next request (rule 4) */
     CLAIM_OUTSIDE, /* a connection's that is not read */
     CLAIM_SPANS,   /* `count` exchanges from `exchange` on (rules 1, 5) */
-    CLAIM_AFTER    /* theirs, and they are finished: frees are theirs, the rest is kept for the next request (rule 4) */
+    CLAIM_AFTER    /* they are finished and it ended: kept until the next request comes, then frees are theirs (rule 4) */
 };
 
 struct image; /* image.h */

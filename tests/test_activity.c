@@ -228,19 +228,39 @@ static void test_with_nothing_after_it_goes_outside(void **state)
     outside(9, 0);
 }
 
-static void test_what_a_close_frees_belongs_to_the_finished_request(void **state)
+static void test_what_a_dying_thread_frees_after_the_close_is_outside(void **state)
 {
     (void)state;
     accepts(b, 1);
     allocates(a, 64);
     reads(a, 1, GET("/one"));
     writes(a, 1, ANSWER);
+    frees(a, 60);
     closes(a, 1);
-    frees(a, 64);
+    frees(a, 4);
     thread_ends(a);
     finish();
-    costs("/one", 64, 64);
-    outside(0, 0);
+    costs("/one", 64, 60);
+    outside(0, 4);
+}
+
+static void test_what_a_close_frees_belongs_to_the_finished_request_when_another_comes(void **state)
+{
+    (void)state;
+    accepts(a, 1);
+    reads(a, 1, GET("/one"));
+    writes(a, 1, ANSWER);
+    closes(a, 1);
+    frees(a, 64);
+    allocates(a, 3);
+    waits(a);
+    frees(a, 6);
+    accepts(a, 2);
+    reads(a, 2, GET("/two"));
+    writes(a, 2, ANSWER);
+    finish();
+    costs("/one", 0, 70);
+    costs("/two", 3, 0);
 }
 
 static void test_a_thread_without_events_is_charged_by_its_totals(void **state)
@@ -249,15 +269,19 @@ static void test_a_thread_without_events_is_charged_by_its_totals(void **state)
     accepts(a, 1);
     reads(a, 1, GET("/one"));
     writes(a, 1, ANSWER);
-    closes(a, 1);
-    frees(a, 64);
+    frees(a, 64); /* it blocks in read */
+    allocates(a, 5);
     struct fact f = {.kind = FACT_THREAD_TOTAL, .total = a->total};
     play_fact(&f, a, 1);
-    frees(a, 6);
     idles(2);
+    assert_int_equal(scene.spans, 1);
+    allocates(a, 2);
+    reads(a, 1, GET("/two"));
+    writes(a, 1, ANSWER);
+    closes(a, 1);
     finish();
     costs("/one", 0, 64);
-    outside(0, 6);
+    costs("/two", 7, 0);
 }
 
 static void test_start_up_is_no_requests(void **state)
@@ -688,7 +712,8 @@ int main(void)
         TEST(test_the_gap_goes_on_across_waits),
         TEST(test_with_nothing_finished_before_all_goes_to_the_next),
         TEST(test_with_nothing_after_it_goes_outside),
-        TEST(test_what_a_close_frees_belongs_to_the_finished_request),
+        TEST(test_what_a_dying_thread_frees_after_the_close_is_outside),
+        TEST(test_what_a_close_frees_belongs_to_the_finished_request_when_another_comes),
         TEST(test_a_thread_without_events_is_charged_by_its_totals),
         TEST(test_start_up_is_no_requests),
         TEST(test_an_accept_ends_the_claim),
