@@ -1,19 +1,25 @@
 /*
- * push_rows.c - drives the Elasticsearch sink without the rest of the line: a tool of the e2e
- * tests.
+ * push_rows.c - drives the Elasticsearch sink without the rest of the line: a tool of the tests.
  *
- *   push_rows [--run ID] [--namespace N] [--ca F] [--key F] [--user U --password F] [--set
- * KEY=VALUE]... URL
+ *   push_rows [--check] [--run ID] [--namespace N] [--ca F] [--key F] [--user U --password F]
+ *             [--set KEY=VALUE]... URL
  *
  * Reads commands from stdin, one a line:
- *   spans N          N spans of one endpoint        pathless N   the same without a path
- *   interval         closes an interval: totals of three endpoints, one process, one health
- * document again            the totals of the last interval once more (the server must know them
- * already) turn MS          lets the sink work for so long drain MS         until nothing is
- * queued, at most so long counts           prints the counts on one line memory           prints
- * the resident kilobytes cpu              prints the milliseconds of CPU used so far finish MS
- * delivers what is left, at most so long; then prints the counts After every step carried +
- * accepted = acknowledged + duplicates + dead + dropped + queued, or it ends with 3.
+ *
+ *   spans N      N spans of one endpoint; `pathless N`: the same without a path
+ *
+ *   interval     closes an interval: totals of three endpoints, one process, one health document
+ *
+ *   again        the totals of the last interval once more; the server must know them already
+ *
+ *   turn MS      lets the sink work for so long; `drain MS`: until nothing is queued
+ *
+ *   counts       prints the counts on one line; `memory`: resident kilobytes; `cpu`: ms used so far
+ *
+ *   finish MS    delivers what is left, at most so long, then prints the counts
+ *
+ * After every step carried + accepted = acknowledged + duplicates + dead + dropped + queued, or it
+ * ends with 3.
  */
 #include <arpa/inet.h>
 #include <stdio.h>

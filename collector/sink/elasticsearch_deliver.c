@@ -1,9 +1,9 @@
 /*
  * elasticsearch_deliver.c - batches become bodies, bodies become requests.
  *
- * In:      elasticsearch.c (open batches)   Out: elasticsearch_http.c; answers go to
- * elasticsearch_answer.c Owns:    every body from seal to acknowledgement. Context: sink thread.
- * Nothing waits but http_work, and that for the milliseconds that the caller gave.
+ * In:      elasticsearch.c (open batches)   Out: elasticsearch_http.c, elasticsearch_answer.c
+ * Owns:    every body from seal to acknowledgement.
+ * Context: sink thread. Nothing waits but http_work, and that for the ms that the caller gave.
  */
 #include "collector/sink/elasticsearch_inside.h"
 

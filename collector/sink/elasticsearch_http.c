@@ -1,9 +1,9 @@
 /*
- * elasticsearch_http.c - requests to the hosts of one output, several at once, none of them
- * blocking.
+ * elasticsearch_http.c - requests to the hosts of one output, several at once, none blocking.
  *
- * In:      elasticsearch.c, elasticsearch_setup.c      Out: the network. Only this file knows
- * libcurl. Owns:    connections, credentials, each host's back-off. Context: sink thread
+ * In:      elasticsearch.c, elasticsearch_setup.c      Out: the network
+ * Owns:    connections, credentials, each host's back-off. Only this file knows libcurl.
+ * Context: sink thread
  *
  * Secrets stand in the header list of a request and nowhere else: no message, no argument, no file
  * of ours has them.
