@@ -140,8 +140,8 @@ void usage_attached(struct process_slot *slot)
 /* Is glibc's layout as we know it? Every block of a process's first ones says so, or we ask for each from now on. */
 static size_t checked_size(void *block)
 {
-    size_t told = usage.usable(block), read = usage_glibc_size(block);
-    if (read && read != told)
+    size_t told = usage.usable(block), read;
+    if (usage_glibc_size(block, &read) && read != told)
         usage.mode = USAGE_CALL;
     else if (++usage.checks >= USAGE_CHECKS)
         usage.mode = USAGE_GLIBC;

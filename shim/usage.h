@@ -90,23 +90,22 @@ static inline struct lane *usage_lane(void)
 }
 
 /*
- * The block's size where glibc keeps it: the word before it holds the chunk's bytes and three flags. 0 for blocks with
- * their own mapping, whose overhead differs: they are asked for.
+ * The block's size where glibc keeps it: the word before it holds the chunk's bytes and three flags. Blocks with a
+ * mapping of their own (false) have another overhead: they are asked for.
  */
-static inline size_t usage_glibc_size(const void *block)
+static inline bool usage_glibc_size(const void *block, size_t *bytes)
 {
     size_t word = ((const size_t *)block)[-1];
-    return __builtin_expect(!(word & 2), 1) ? (word & ~(size_t)7) - sizeof word : 0;
+    *bytes = (word & ~(size_t)7) - sizeof word;
+    return __builtin_expect(!(word & 2), 1);
 }
 
 /* A block that is about to be freed or resized: its bytes, 0 where they are not needed. NULL is 0. */
 static inline size_t usage_size(void *block)
 {
-    if (__builtin_expect(usage.mode == USAGE_GLIBC && block, 1)) {
-        size_t bytes = usage_glibc_size(block);
-        if (__builtin_expect(bytes != 0, 1))
-            return bytes;
-    }
+    size_t bytes;
+    if (__builtin_expect(usage.mode == USAGE_GLIBC && block, 1) && usage_glibc_size(block, &bytes))
+        return bytes;
     return usage.mode == USAGE_MALLCTL && usage_lane() ? 0 : usage_size_slow(block);
 }
 
@@ -116,8 +115,8 @@ static inline void *usage_took(void *block)
     struct lane *l = usage_lane();
     if (__builtin_expect(l && block, 1)) {
         if (usage.mode == USAGE_GLIBC) {
-            size_t bytes = usage_glibc_size(block);
-            if (__builtin_expect(bytes != 0, 1)) {
+            size_t bytes;
+            if (usage_glibc_size(block, &bytes)) {
                 add_own(&l->allocated, bytes);
                 add_own(&l->allocations, 1);
                 return block;
