@@ -3,8 +3,8 @@
  * addresses.
  *
  * In:      watch.c (questions of the pipeline)        Out: FACT_ADDRESS, FACT_DESCRIPTOR
- * Context: C. Reads files; tables are read for many questions at once, and never for more than a
- * small part of the time. Failure: an answer with known = false.
+ * Context: C. Reads files; tables are read for many questions at once, rarely.
+ * Failure: an answer with known = false.
  */
 #ifndef SONDE_SOCKETS_H
 #define SONDE_SOCKETS_H
