@@ -337,7 +337,7 @@ static char *put_request_names(char *p, const struct row_endpoint *e, const char
     p = PUT(p, "},");
     size_t len = e->name_len < NAME_MAX_BYTES ? e->name_len : NAME_MAX_BYTES;
     const char *space = memchr(name, ' ', len);
-    if (strncmp(e->protocol, "http", 4) || !space)
+    if (strncmp(e->protocol, "http", 4) != 0 || !space)
         return p;
     p = put_text(PUT(p, "\"http\":{\"request\":{\"method\":"), name, (size_t)(space - name), 32);
     p = put_text(PUT(p, "},\"route\":"), space + 1, (size_t)(name + len - space - 1),
@@ -354,10 +354,10 @@ static int names_reserve(struct document_writer *w, uint32_t endpoint)
         room *= 2;
     if (room == w->names_room)
         return 0;
-    struct names **more = realloc(w->names, room * sizeof(*more));
+    struct names **more = realloc(w->names, room * sizeof(void *));
     if (!more)
         return -ENOMEM;
-    memset(more + w->names_room, 0, (room - w->names_room) * sizeof(*more));
+    memset(more + w->names_room, 0, (room - w->names_room) * sizeof(void *));
     w->names = more;
     w->names_room = room;
     return 0;
@@ -416,7 +416,7 @@ static char *put_trace(const struct document_writer *w, char *p, const struct ro
     if (lone && !memcmp(s->trace, none, sizeof none))
         return p;
     p = PUT(p, "\"trace\":{\"id\":\"");
-    if (memcmp(s->trace, none, sizeof none)) {
+    if (memcmp(s->trace, none, sizeof none) != 0) {
         for (int i = 0; i < 16; i++)
             p = put_hex(p, s->trace[i], 2);
     } else { /* ours: the run and the first span of the chain, as far as we see it */
@@ -549,7 +549,7 @@ static char *put_ours(struct document_writer *w, char *p, const struct row_span 
                                : PUT(p, "\"sonde\":{\"side\":\"client\",");
     p = put_bytes(p, n->text + n->service_len, n->endpoint_len);
     p = put_phases(p, s);
-    if (strncmp(s->protocol, "http", 4))
+    if (strncmp(s->protocol, "http", 4) != 0)
         p = put_flow(p, s->bytes_in, s->bytes_out);
     p = put_cost(p, &s->cost, s->downstream_ns, UINT64_MAX);
     p = put_rate(w, p, s->rate);

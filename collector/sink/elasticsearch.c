@@ -175,7 +175,7 @@ static int keep_process(struct elasticsearch *es, const struct row *row)
         i--;
     if (!i && kept->count == kept->room) {
         size_t room = kept->room ? kept->room * 2 : 16;
-        struct row **more = realloc(kept->row, room * sizeof *more);
+        struct row **more = realloc(kept->row, room * sizeof(void *));
         if (!more)
             return -ENOMEM;
         kept->row = more;
