@@ -115,7 +115,7 @@ python_() {
     watch /usr/bin/python3 -m http.server "$port" --bind 127.0.0.1 --directory "$scratch/www"
     wait_listening "$port" || return
     load python "$port"
-    kill -INT "$sonde"
+    kill -TERM "$sonde"
     wait "$sonde"
     row python "$N"
 }
