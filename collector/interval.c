@@ -538,10 +538,8 @@ static bool push_changes(struct intervals *v, struct interval *in, struct queue 
         return false;
     while (in->changed_tallies) {
         struct tally *t = in->changed_tallies;
-        if (!push_tally(v, in, t, q)) {
-            in->changed = true; /* its row comes again with what is still to come */
+        if (!push_tally(v, in, t, q))
             return false;
-        }
         in->changed_tallies = t->next_changed;
         t->changed = false;
     }

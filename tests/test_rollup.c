@@ -326,6 +326,24 @@ static struct flow flow_of_all(void)
     return sum;
 }
 
+/* How many values stand in the buckets of all latency sketches. */
+static uint64_t in_latency_sketches(void)
+{
+    uint64_t sum = 0;
+    struct sketch_pool *pool = sketch_pool_new(64 << 20);
+    struct sketch all;
+    sketch_init(&all);
+    for (uint32_t i = 0; i < sink.totals; i++)
+        assert_int_equal(
+            sketch_decode_into(&all, pool, sink.total[i]->sketches, sink.total[i]->row.latency_len),
+            0);
+    for (int i = 0; i < SKETCH_OCTAVES; i++)
+        for (int j = 0; all.page[i] && j < 64; j++)
+            sum += all.page[i]->bucket[j];
+    sketch_pool_free(pool);
+    return sum;
+}
+
 /* ---- tests ---- */
 
 static void test_every_span_is_counted_in_its_endpoint_and_class(void **state)
@@ -574,6 +592,8 @@ static void test_closed_totals_survive_a_full_queue(void **state)
     drain();
     assert_int_equal(count_of(NULL), sent);
     assert_int_equal(sum_of(NULL).errors, errors);
+    assert_int_equal(sum_of(NULL).cost.allocated, 4096 * sent);
+    assert_int_equal(in_latency_sketches(), sent);
     struct flow all = flow_of_all();
     assert_int_equal(all.accepted, 300);
     assert_int_equal(all.bytes_in, sum_of(NULL).bytes_in);
@@ -617,39 +637,39 @@ static void test_short_sketch_pages_close_the_interval_early(void **state)
     drain();
     assert_int_equal(count_of(NULL), sent);
     assert_true(sink.intervals > 1);
-    uint64_t in_sketches = 0;
-    struct sketch_pool *pool = sketch_pool_new(64 << 20);
-    struct sketch all;
-    sketch_init(&all);
-    for (uint32_t i = 0; i < sink.totals; i++)
-        assert_int_equal(
-            sketch_decode_into(&all, pool, sink.total[i]->sketches, sink.total[i]->row.latency_len),
-            0);
-    for (int i = 0; i < SKETCH_OCTAVES; i++)
-        for (int j = 0; all.page[i] && j < 64; j++)
-            in_sketches += all.page[i]->bucket[j];
-    assert_int_equal(in_sketches, sent); /* no page was missing */
-    sketch_clear(&all, pool);
-    sketch_pool_free(pool);
+    assert_int_equal(in_latency_sketches(), sent); /* no page was missing */
     end();
 }
 
 static void test_late_merges_are_told_and_old_rows_add_up(void **state)
 {
     (void)state;
+    options.routes = 5000;
     begin(1 << 22, "s");
     char target[64];
-    for (int i = 0; i < 60; i++) {
-        snprintf(target, sizeof target, "/users/u%c%c", 'a' + i / 26, 'a' + i % 26);
-        serve("GET", target, 200);
-        tick((uint64_t)i / 2, false);
-    }
+    uint64_t sent = 0;
+    for (int i = 0; i < 52;
+         i++) /* each folder collapses, then all of them into one, whose files collapse again */
+        for (int j = 0; j < 30; j++, sent++) {
+            snprintf(target, sizeof target, "/u%c%c/w%c%c/end", 'a' + i / 26, 'a' + i % 26,
+                     'a' + i / 26, 'a' + (i + j) % 26);
+            serve("GET", target, 200);
+            if (j == 0)
+                tick((uint64_t)i / 2, false);
+        }
     tick(40, true);
     drain();
-    assert_int_equal(count_of("GET /users/{name}"), 60);
-    for (uint32_t i = 0; i < sink.endpoints; i++)
-        if (strcmp(sink.name[i], "GET /users/{name}"))
-            assert_int_not_equal(sink.endpoint[i].merged_into, 0);
+    assert_int_equal(count_of("GET /{name}/{name}/end"), sent);
+    for (uint32_t i = 0; i < sink.endpoints; i++) {
+        uint32_t into = sink.endpoint[i].merged_into;
+        if (!into) {
+            assert_string_equal(sink.name[i], "GET /{name}/{name}/end");
+            continue;
+        }
+        uint32_t j = FIND(sink.endpoint, sink.endpoints, .endpoint == into);
+        assert_true(j < sink.endpoints);
+        assert_int_equal(sink.endpoint[j].merged_into, 0); /* nobody has to follow a chain */
+    }
     end();
 }
 
