@@ -82,6 +82,7 @@ static uint32_t on_create(void *to, const char *name, size_t len, const char *ve
     }
     record->service = t->service;
     record->side = t->side;
+    record->http = t->style == ROUTE_HTTP;
     record->protocol = t->protocol;
     record->name = copy;
     record->name_len = (uint16_t)len;
@@ -149,11 +150,6 @@ static struct table *add_table(struct endpoints *e, const struct span *s, uint32
 
 /* ---- finding ---- */
 
-static bool is_http(const struct span *s)
-{
-    return s->protocol && style_of(s->protocol) == ROUTE_HTTP;
-}
-
 static struct route_request request_of(const struct span *s)
 {
     return (struct route_request){
@@ -166,9 +162,8 @@ static struct route_request request_of(const struct span *s)
     };
 }
 
-struct endpoint *endpoints_find(struct endpoints *e, const struct span *s)
+struct endpoint *endpoints_find(struct endpoints *e, const struct span *s, uint32_t service)
 {
-    uint32_t service = processes_see(e->processes, s->process).service;
     struct table *t = find_table(e, s, service);
     if (!t && !(t = add_table(e, s, service)))
         return &e->last_resort;
@@ -188,13 +183,6 @@ size_t endpoints_name(struct endpoints *e, const struct span *s, char *to)
     const struct table *t = find_table(e, s, service);
     struct route_request q = request_of(s);
     return routes_name(t ? t->routes : NULL, style_of(s->protocol), &q, to);
-}
-
-bool span_is_error(const struct span *s)
-{
-    if (s->answered && s->status && is_http(s))
-        return s->status >= (s->side == SIDE_SERVER ? 500 : 400);
-    return s->error;
 }
 
 /* ---- rows ---- */

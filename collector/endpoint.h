@@ -26,6 +26,7 @@ struct endpoint {
     uint32_t merged_into; /* 0: itself */
     uint32_t service;
     uint8_t side;
+    bool http;
     bool told; /* its row as it is now was pushed */
     uint16_t name_len;
     const struct protocol *protocol;
@@ -40,7 +41,7 @@ void endpoints_free(struct endpoints *);
 void endpoints_number_from(struct endpoints *, uint32_t first); /* before the first span */
 
 /* Never fails: without memory it is one last {other}. */
-struct endpoint *endpoints_find(struct endpoints *, const struct span *);
+struct endpoint *endpoints_find(struct endpoints *, const struct span *, uint32_t service);
 struct endpoint *endpoints_by_number(struct endpoints *, uint32_t number); /* of one that exists */
 size_t endpoints_count(const struct endpoints *);                          /* ever made */
 /* What it would be called, for requests that have not ended; `to` has ROUTE_NAME_MAX. */
@@ -54,6 +55,11 @@ bool endpoints_push_merges(struct endpoints *, struct queue *);
 
 /* An answer that is an error: by its status where it has one, HTTP server from 500 on, client from
  * 400. */
-bool span_is_error(const struct span *);
+static inline bool endpoint_failed(const struct endpoint *e, const struct span *s)
+{
+    if (e->http && s->answered && s->status)
+        return s->status >= (s->side == SIDE_SERVER ? 500 : 400);
+    return s->error;
+}
 
 #endif

@@ -185,7 +185,7 @@ static struct total *total_of(struct tally *t, unsigned class)
 
 void intervals_count(struct intervals *v, struct endpoint *endpoint, const struct span *s)
 {
-    bool error = span_is_error(s);
+    bool error = endpoint_failed(endpoint, s);
     struct tally *t = tally_of(v, endpoint);
     struct total *total = total_of(t, class_of(s, error));
     if (!total) {

@@ -40,7 +40,10 @@ struct process {
 
 struct processes {
     struct process *bucket[BUCKETS], *by_pid[BUCKETS];
-    struct process *seen[SEEN];
+    struct {
+        uint32_t number; /* 0: none */
+        struct process_view view;
+    } seen[SEEN];
     struct process *changed, **last_changed; /* in the order of change */
     struct process *oldest, *newest;
     size_t ended;
@@ -156,8 +159,8 @@ static void unchain(struct processes *p, struct process *gone)
     while (*at != gone)
         at = &(*at)->pid_chain;
     *at = gone->pid_chain;
-    if (p->seen[gone->number % SEEN] == gone)
-        p->seen[gone->number % SEEN] = NULL;
+    if (p->seen[gone->number % SEEN].number == gone->number)
+        p->seen[gone->number % SEEN].number = 0;
 }
 
 /* ---- ended ones ---- */
@@ -230,6 +233,7 @@ static void name_service(struct processes *p, const struct process *at)
         p->command_pid = at->pid;
     if (p->command_named && at->pid == p->command_pid)
         p->executable[at->executable]->service = 0;
+    memset(p->seen, 0, sizeof p->seen); /* others of this executable have another service now */
 }
 
 static void began(struct processes *p, const struct item *item)
@@ -333,16 +337,22 @@ void processes_fact(struct processes *p, const struct item *item)
 
 /* ---- views ---- */
 
+static struct process_view look(struct processes *p, uint32_t number)
+{
+    const struct process *at = find(p, number);
+    if (!at)
+        return (struct process_view){0, 0};
+    struct process_view view = {at->pid, p->executable[at->executable]->service};
+    p->seen[number % SEEN].number = number;
+    p->seen[number % SEEN].view = view;
+    return view;
+}
+
 struct process_view processes_see(struct processes *p, uint32_t number)
 {
-    struct process *at = p->seen[number % SEEN];
-    if (!at || at->number != number) {
-        at = find(p, number);
-        if (!at)
-            return (struct process_view){0, 0};
-        p->seen[number % SEEN] = at;
-    }
-    return (struct process_view){at->pid, p->executable[at->executable]->service};
+    if (number && p->seen[number % SEEN].number == number)
+        return p->seen[number % SEEN].view;
+    return look(p, number);
 }
 
 const char *processes_service(const struct processes *p, uint32_t service)

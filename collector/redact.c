@@ -326,29 +326,35 @@ static void put_target(struct out *o, const char *at, const char *end, bool cut,
     put_pairs(o, query + 1, end, cut);
 }
 
-/* Nearly all targets: nothing but plain characters, short parts, no marks of anything else. */
-static bool is_harmless(const char *target, size_t len)
+/*
+ * Nearly all targets: plain characters, short parts, no marks of anything else. The bytes of it
+ * that may be kept as they are: all, or up to a query that is dropped; 0: look closer.
+ */
+static size_t harmless(const char *target, size_t len, bool queries)
 {
     size_t run = 0;
     if (len == 0 || target[0] != '/')
-        return false;
+        return 0;
     for (size_t i = 0; i < len; i++) {
         char c = target[i];
         bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (c == '?' && !queries)
+            return i;
         if (!letter && c != '/' && c != '-' && c != '.' && c != '_')
-            return false;
+            return 0;
         run = c == '/' ? 0 : run + 1;
         if (run >= REDACT_OPAQUE_LENGTH)
-            return false;
+            return 0;
     }
-    return true;
+    return len;
 }
 
 size_t redact_target(const char *target, size_t len, bool cut, bool queries, char *out, size_t room)
 {
-    if (!cut && len <= room && is_harmless(target, len)) {
-        memcpy(out, target, len);
-        return len;
+    size_t plain = cut ? 0 : harmless(target, len, queries);
+    if (plain && plain <= room) {
+        memcpy(out, target, plain);
+        return plain;
     }
     struct out o = {.at = out, .room = room - (sizeof REDACT_CUT - 1)};
     put_target(&o, target, target + len, cut, queries);

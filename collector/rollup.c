@@ -24,10 +24,11 @@
 #include "collector/sink/queue.h"
 
 #define SECOND UINT64_C(1000000000)
-#define PATIENCE_MS 5000   /* at the end, when there is no next tick */
-#define IN_FLIGHT_FEW 64   /* lists up to this length are told each second, */
-#define IN_FLIGHT_TICKS 10 /* longer ones, whose rows cost more than they tell, only now and then  \
-                            */
+#define PATIENCE_MS 5000 /* at the end, when there is no next tick */
+#define IN_FLIGHT_FEW 64 /* lists up to this length are told each second, */
+#define IN_FLIGHT_TICKS                                                                            \
+    10 /* longer ones, whose rows cost more than they tell, only now and then                      \
+        */
 
 struct flying {
     struct row_in_flight row;
@@ -103,9 +104,10 @@ void rollup_span(void *rollup, const struct span *s)
 {
     struct rollup *r = rollup;
     start(r, s->start_ns);
-    struct endpoint *endpoint = endpoints_find(r->endpoints, s);
+    struct process_view process = processes_see(r->processes, s->process);
+    struct endpoint *endpoint = endpoints_find(r->endpoints, s, process.service);
     intervals_count(r->intervals, endpoint, s);
-    sample_offer(r->sample, s, endpoint, processes_see(r->processes, s->process).pid);
+    sample_offer(r->sample, s, endpoint, process.pid);
     if (s->end_ns > r->now_ns)
         r->now_ns = s->end_ns;
     if (__builtin_expect(intervals_tight(r->intervals), 0)) {

@@ -118,7 +118,8 @@ static uint64_t hash_bytes(uint64_t h, const char *at, size_t len)
 
 static uint64_t key_of(const struct routes *r, const struct route_request *q)
 {
-    size_t len = path_length(q->target, q->target_len);
+    const char *query = memchr(q->target, '?', q->target_len);
+    size_t len = query ? (size_t)(query - q->target) : q->target_len;
     uint64_t seed = (uint64_t)r->serial << 2 | (q->cut && len == q->target_len) << 1 | q->missing;
     return hash_bytes(hash_bytes(mix(seed + 1, UINT64_C(0xe7037ed1a0b428db)), q->verb, q->verb_len),
                       q->target, len);

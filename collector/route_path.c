@@ -167,19 +167,37 @@ static bool is_stamped_file(const char *text, size_t len, size_t ending)
 
 /* ---- segments ---- */
 
+static uint64_t load64(const char *at)
+{
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
+/* Fewer than 8 bytes as one word: their first and last four may overlap. */
+static uint64_t load_few(const char *at, size_t len)
+{
+    uint32_t low, high;
+    if (len < 4)
+        return len ? (uint64_t)(uint8_t)at[0] << 16 | (uint64_t)(uint8_t)at[len / 2] << 8 |
+                         (uint8_t)at[len - 1]
+                   : 0;
+    memcpy(&low, at, sizeof low);
+    memcpy(&high, at + len - sizeof high, sizeof high);
+    return low | (uint64_t)high << 32;
+}
+
 void segment_make(struct segment *s, enum segment_kind kind, const char *text, size_t len)
 {
-    uint64_t h = UINT64_C(0x9e3779b97f4a7c15) * (kind + 1);
+    const uint64_t k = UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t h = k * (kind + 1) ^ len;
     *s = (struct segment){.kind = (uint8_t)kind, .len = (uint8_t)len, .text = text};
-    for (; len >= 8; text += 8, len -= 8) {
-        uint64_t word;
-        memcpy(&word, text, 8);
-        h = (h ^ word) * UINT64_C(0xff51afd7ed558ccd);
+    for (size_t i = 0; i + 8 < len; i += 8) {
+        h = (h ^ load64(text + i)) * UINT64_C(0xff51afd7ed558ccd);
         h ^= h >> 32;
     }
-    for (; len; text++, len--)
-        h = (h ^ (unsigned char)*text) * UINT64_C(0xc4ceb9fe1a85ec53);
-    s->hash = (uint32_t)(h ^ h >> 32);
+    h = (h ^ (len < 8 ? load_few(text, len) : load64(text + len - 8))) * k;
+    s->hash = (uint32_t)(h >> 32);
 }
 
 size_t segment_write(const struct segment *s, char *to)

@@ -181,7 +181,7 @@ static uint64_t duration_of(const struct span *s)
 static void fill_verb(struct row_span *r, const struct span *s, const struct endpoint *endpoint)
 {
     const char *verb = endpoint->verb;
-    if (!verb && s->protocol && !strncmp(s->protocol->name, "http", 4))
+    if (!verb && endpoint->http)
         verb = verb_http(s->verb, s->verb_len);
     else if (!verb && s->protocol && !strcmp(s->protocol->name, "redis"))
         verb = verb_redis(s->verb, s->verb_len);
@@ -236,7 +236,7 @@ static size_t fill(const struct sample *sample, const struct span *s,
         .shared = s->shared,
         .side = s->side,
         .answered = s->answered,
-        .error = span_is_error(s),
+        .error = endpoint_failed(endpoint, s),
         .traced = s->traced,
     };
     memcpy(r->trace, s->trace, sizeof r->trace);
@@ -477,7 +477,7 @@ void sample_interval(struct sample *s)
 void sample_offer(struct sample *s, const struct span *span, const struct endpoint *endpoint,
                   int32_t pid)
 {
-    struct population *p = &s->population[span_is_error(span)];
+    struct population *p = &s->population[endpoint_failed(endpoint, span)];
     if (p->passed < p->at_once) {
         p->passed++;
         pass(s, p->why, span, endpoint, pid);

@@ -72,7 +72,8 @@ static void begin(uint64_t spans, uint64_t errors, uint64_t slowest)
     memset(came, 0, sizeof came);
     ids = 0;
     for (uint32_t i = 0; i < ENDPOINTS; i++)
-        endpoint[i] = (struct endpoint){.number = i, .protocol = &http, .verb = "GET"};
+        endpoint[i] =
+            (struct endpoint){.number = i, .protocol = &http, .http = true, .verb = "GET"};
     sample = sample_new(&options, on_emit, NULL);
     assert_non_null(sample);
 }
