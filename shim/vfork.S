@@ -3,9 +3,9 @@
  *
  * vfork returns twice, the first time in a child that goes on with our stack: a frame of ours would be overwritten
  * before the parent comes back to it. So the return address waits in a register, as in libc's own vfork, and the
- * system call is made here. The child raises self.in_vfork (forward only); what it was stands in another register,
- * which each of the two has for itself, and the parent puts it back: right for a vfork inside a vfork child too, and
- * for a child that was killed before its first instruction.
+ * system call is made here. self.in_vfork (forward only) is raised before it, as the child may be interrupted by a signal
+ * at once; what it was stands in another register, and the parent puts it back: right for a vfork inside a vfork child
+ * too, and however the child ends.
  *
  * exec*: some take their arguments as variadics, which a C wrapper would have to copy. The registers are kept, what
  * wrap_process.c wants to see is seen, and the real function is entered as if it had been called.
@@ -27,18 +27,18 @@ vfork:
         .cfi_register %rip, %rdi
         movq    self@gottpoff(%rip), %rdx
         movl    %fs:SELF_IN_VFORK(%rdx), %esi
+        movl    $1, %fs:SELF_IN_VFORK(%rdx)
         movl    $58, %eax               /* SYS_vfork */
         syscall
         pushq   %rdi
         .cfi_adjust_cfa_offset 8
         .cfi_rel_offset %rip, 0
         testl   %eax, %eax
-        js      .Lfailed
         jz      .Lchild
         movl    %esi, %fs:SELF_IN_VFORK(%rdx)
+        js      .Lfailed                /* mov leaves the flags alone */
         ret
 .Lchild:
-        movl    $1, %fs:SELF_IN_VFORK(%rdx)
         /* Where return addresses are also kept in a shadow stack, that is shared with the parent, who returns later:
          * leave without taking from it. */
         xorl    %esi, %esi

@@ -33,8 +33,10 @@ pid_t on_fork(void)
 {
     uint64_t entry = recording() ? ticks_now() : 0;
     pid_t pid = real.fork();
-    if (!pid)
-        lane_here(); /* a child that calls nothing more is a process too */
+    if (!pid) {
+        self.in_vfork = 0; /* forked by a vfork child: in memory of its own */
+        lane_here();       /* a child that calls nothing more is a process too */
+    }
     if (pid <= 0 || !recording())
         return pid;
     struct observation o = {

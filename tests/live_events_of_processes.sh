@@ -32,8 +32,9 @@ same 'vfork: duplicated' "$(count DUP)" 0
 same 'vfork: exec noted in the parent' "$(count EXEC)" 0
 same 'vfork: connections' "$(grep -E '^lane=.* (IN|OUT) ' "$scratch/events" | grep -o ' id=[0-9a-f]*' | sort -u | wc -l)" 2
 same 'vfork: offsets' "$(awk '/^lane=.* OUT /{sub(/off=/,"",$7); if ($7 != n++) bad++} END{print bad + 0}' "$scratch/events")" 0
-# 200 that exec, 20 that exit, 20 that vfork again (whose own child is theirs), one by posix_spawn
-same 'vfork: reaped' "$(count REAPED)" 241
+# 200 that exec, 20 that exit, 20 that vfork again and one that forks (whose own children are theirs), one by posix_spawn
+same 'vfork: reaped' "$(count REAPED)" 242
+same 'vfork: forked by a vfork child, watched' "$(grep -c '^process .* flags=0x1 ' "$scratch/events")" 1
 
 # 73 children; a status of 15 and 9 is a signal, 6 is abort
 watch live_process_exit

@@ -80,6 +80,21 @@ static bool nested(const int ends[2])
     return status_is(pid, 5);
 }
 
+/* A vfork child that forks: that one has memory of its own. */
+static bool fork_inside(const int ends[2])
+{
+    pid_t pid = vfork();
+    if (!pid) {
+        close(ends[0]);
+        pid_t inner = fork();
+        if (!inner)
+            _exit(3);
+        int status;
+        _exit(waitpid(inner, &status, 0) == inner && WEXITSTATUS(status) == 3 ? 5 : 6);
+    }
+    return status_is(pid, 5);
+}
+
 static bool by_libc(void)
 {
     char *argv[] = {"sh", "-c", "exit 12", NULL}, line[32] = "";
@@ -104,7 +119,7 @@ int main(void)
         right &= i % 10 || (exit_after_close(ends) && nested(ends));
         right &= send(ends[0], &(char){(char)i}, 1, 0) == 1 && recv(ends[1], &c, 1, 0) == 1 && c == (char)i;
     }
-    right &= by_libc();
+    right &= fork_inside(ends) && by_libc();
     puts(right ? "ok" : "failed");
     return !right;
 }
