@@ -296,6 +296,12 @@ static void resume(struct collector *c)
     struct order_counts counts = {.written = before.written, .drained = before.drained, .late = before.late};
     memcpy(counts.lost, before.lost, sizeof counts.lost);
     order_resume(c->order, &counts);
+    struct rollup_resume told = {.last_interval = before.last_interval,
+                                 .written = before.written,
+                                 .drained = before.drained,
+                                 .late = before.late};
+    memcpy(told.lost, before.lost, sizeof told.lost);
+    rollup_resume(c->rollup, &told);
     sinks_resume_processes(c->sinks, resume_process, c);
 }
 
