@@ -284,13 +284,16 @@ static void resume_process(void *to, const struct store_process *p)
     watch_resume_process(c->watch, p->process, p->pid, &total, p->cpu_ns);
 }
 
-/* A collector before us had this run: its store tells what it had committed. */
+/* A collector before us had this run: its store tells what it had committed, nothing if it died before that. */
 static void resume(struct collector *c)
 {
     struct store_resume before;
     sinks_resume(c->sinks, &before);
-    if (!before.lives)
+    if (!before.lives) {
+        if (watch_takes_over(c->watch))
+            order_resume(c->order, &(struct order_counts){0});
         return;
+    }
     c->start_ns = before.run_start_ns;
     queue_number_from(c->queue, before.first_sequence);
     struct order_counts counts = {.written = before.written, .drained = before.drained, .late = before.late};

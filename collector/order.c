@@ -422,6 +422,10 @@ uint64_t order_given(const struct order *o)
 void order_resume(struct order *o, const struct order_counts *committed)
 {
     uint64_t positions = 0, counted = committed->written - committed->lost[LOSS_NO_LANE];
+    /* the earlier collector numbered as many threads at most as lanes were claimed */
+    for (int i = 0; i < ORDER_ARENAS; i++)
+        if (o->arena[i])
+            o->threads += load_relaxed(&o->arena[i]->view.arena->s_lane_serial);
     for (int i = 0; i < ORDER_ARENAS; i++) {
         struct drain *d = o->arena[i];
         if (!d)

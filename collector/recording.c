@@ -18,6 +18,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "wire/arena.h"
+
 #define SETTINGS_MOST (1u << 20)
 #define RECORD_MOST (sizeof(struct recording_item) + sizeof(struct fact) + EVENT_MAX_SIZE + 64)
 
@@ -56,8 +58,7 @@ static int may_overwrite(int fd)
     return pread(fd, magic, sizeof magic, 0) == sizeof magic && !memcmp(magic, RECORDING_MAGIC, 6) ? 0 : -EEXIST;
 }
 
-int recording_create(const char *path, const char *run, uint64_t start_ns, const char *settings,
-                     struct recording_writer **out)
+static struct recording_header make_header(const char *run, uint64_t start_ns, const char *settings)
 {
     struct recording_header h = {.byte_order = 0x01020304,
                                  .version = RECORDING_VERSION,
@@ -70,18 +71,50 @@ int recording_create(const char *path, const char *run, uint64_t start_ns, const
     memcpy(h.magic, RECORDING_MAGIC, sizeof h.magic);
     h.settings_crc = libdeflate_crc32(0, settings, h.settings_bytes);
     memcpy(h.run, run, strnlen(run, sizeof h.run));
+    return h;
+}
+
+/* Where to go on in a recording that an earlier collector of this run began: behind its last whole block. 0: nowhere. */
+static off_t end_of_run(int fd, const struct recording_header *ours)
+{
+    struct recording_header h;
+    struct recording_block b;
+    struct stat st;
+    if (pread(fd, &h, sizeof h, 0) != sizeof h || fstat(fd, &st) || !ours->run[0] || memcmp(h.run, ours->run, sizeof h.run))
+        return 0;
+    h.start_ns = ours->start_ns;
+    if (h.settings_bytes > SETTINGS_MOST || memcmp(h.magic, ours->magic, offsetof(struct recording_header, settings_bytes)))
+        return 0;
+    off_t at = (off_t)(sizeof h + h.settings_bytes);
+    while (pread(fd, &b, sizeof b, at) == sizeof b && b.mark == RECORDING_BLOCK_MARK && b.bytes <= RECORDING_BLOCK_BYTES &&
+           at + (off_t)(sizeof b + b.bytes) <= st.st_size)
+        at += (off_t)(sizeof b + b.bytes);
+    return at <= st.st_size ? at : 0;
+}
+
+static int begin_file(int fd, const struct recording_header *h, const char *settings)
+{
+    int rc = may_overwrite(fd);
+    if (rc)
+        return rc;
+    off_t end = end_of_run(fd, h);
+    if (fchmod(fd, 0600) || ftruncate(fd, end) || lseek(fd, end, SEEK_SET) != end)
+        return -errno;
+    if (end)
+        return 0;
+    rc = write_all(fd, h, sizeof *h);
+    return rc ? rc : write_all(fd, settings, h->settings_bytes);
+}
+
+int recording_create(const char *path, const char *run, uint64_t start_ns, const char *settings,
+                     struct recording_writer **out)
+{
+    struct recording_header h = make_header(run, start_ns, settings);
     struct recording_writer *w = malloc(sizeof *w);
-    int rc = w ? 0 : -ENOMEM, fd = w ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
-    if (!rc && fd < 0)
-        rc = -errno;
-    if (!rc)
-        rc = may_overwrite(fd);
-    if (!rc && (fchmod(fd, 0600) || ftruncate(fd, 0)))
-        rc = -errno;
-    if (!rc)
-        rc = write_all(fd, &h, sizeof h);
-    if (!rc)
-        rc = write_all(fd, settings, h.settings_bytes);
+    if (!w)
+        return -ENOMEM;
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int rc = fd < 0 ? -errno : begin_file(fd, &h, settings);
     if (rc) {
         if (fd >= 0)
             close(fd);
@@ -151,6 +184,8 @@ int recording_close(struct recording_writer *w)
 {
     flush_block(w);
     int rc = w->error;
+    if (!rc)
+        rc = write_all(w->fd, &(struct recording_block){.mark = RECORDING_END_MARK}, sizeof(struct recording_block));
     if (close(w->fd) && !rc)
         rc = -errno;
     free(w);
@@ -164,7 +199,7 @@ struct recording_reader {
     uint64_t start_ns, offset; /* of the block being read, in the file */
     struct recording_block block;
     uint32_t at, given; /* in the block */
-    bool failed;
+    bool failed, ended;
     struct event event; /* aligned copies of what is handed out */
     struct fact fact;
     uint8_t bytes[RECORDING_BLOCK_BYTES];
@@ -240,9 +275,11 @@ static int next_block(struct recording_reader *r)
     r->at = r->given = 0;
     size_t got = fread(&r->block, 1, sizeof r->block, r->file);
     if (!got)
-        return 0;
+        return fail(r, "not complete (who wrote it was killed): it ends");
     if (got != sizeof r->block)
         return fail(r, "cut off");
+    if (r->block.mark == RECORDING_END_MARK && !r->block.bytes)
+        return 0;
     if (r->block.mark != RECORDING_BLOCK_MARK || !r->block.bytes || r->block.bytes > sizeof r->bytes)
         return fail(r, "damaged block");
     if (fread(r->bytes, 1, r->block.bytes, r->file) != r->block.bytes)
@@ -268,14 +305,16 @@ static int take_record(struct recording_reader *r, struct item *out)
     memset(out, 0, sizeof *out);
     if (i.kind == ITEM_EVENT) {
         memcpy(&r->event, from, sizeof r->event);
-        if ((uint32_t)r->event.head + r->event.tail > i.data_len || r->event.type >= EVENT_TYPE_COUNT)
+        if ((uint32_t)r->event.head + r->event.tail > i.data_len || r->event.type == EVENT_NONE ||
+            r->event.type >= EVENT_TYPE_COUNT)
             return fail(r, "damaged event");
         out->event = &r->event;
         out->data = from + sizeof r->event;
         out->data_len = i.data_len;
     } else if (i.kind == ITEM_FACT) {
         memcpy(&r->fact, from, sizeof r->fact);
-        if (r->fact.local_length > sizeof r->fact.local || r->fact.remote_length > sizeof r->fact.remote)
+        if (r->fact.kind > FACT_THREAD_BASE || r->fact.in_call >= CALL_COUNT || r->fact.local_length > sizeof r->fact.local ||
+            r->fact.remote_length > sizeof r->fact.remote)
             return fail(r, "damaged fact");
         r->fact.executable[sizeof r->fact.executable - 1] = 0;
         out->fact = &r->fact;
@@ -303,7 +342,8 @@ static int next_item(void *self, struct item *out)
     if (r->failed)
         return -EBADMSG;
     if (r->at == r->block.bytes) {
-        int rc = next_block(r);
+        int rc = r->ended ? 0 : next_block(r);
+        r->ended = !rc;
         if (rc <= 0)
             return rc ? rc : -ENODATA;
     }

@@ -3,10 +3,10 @@
  *
  * File (integers as the machine has them; the header tells their order):
  *   struct recording_header, then `settings_bytes` of JSON (settings_json: command, service, options of the run)
- *   blocks: struct recording_block, then `bytes` of records, each padded to 8
+ *   blocks: struct recording_block, then `bytes` of records, each padded to 8; the last one is empty: RECORDING_END_MARK
  *   record: struct recording_item, then the event and its data, or the fact
  * A block's checksum is verified before anything in it is used. A file that was cut or damaged gives all items before
- * the damage, then -EBADMSG, and says where. It holds raw traffic, secrets included: mode 0600.
+ * the damage, then -EBADMSG, and says where. A collector that takes over goes on behind the last whole block. It holds raw traffic, secrets included: mode 0600.
  *
  * Context: C. The writer is buffered by blocks; the last one is written by close.
  */
@@ -37,6 +37,7 @@ struct recording_block {
     uint32_t bytes, items, crc;
 };
 #define RECORDING_BLOCK_MARK 0x4b4c4253u
+#define RECORDING_END_MARK 0x444e4553u
 
 struct recording_item {
     uint32_t bytes; /* of the whole record, multiple of 8 */
@@ -50,7 +51,10 @@ struct recording_item {
 };
 
 struct recording_writer;
-/* Makes the file, or overwrites an older recording; -EEXIST: the file there is none. `settings` is JSON text. */
+/*
+ * Makes the file, overwrites an older recording, goes on with one of the same run; -EEXIST: the file there is no
+ * recording. `settings` is JSON text.
+ */
 int recording_create(const char *path, const char *run, uint64_t start_ns, const char *settings,
                      struct recording_writer **out);
 /* 0 or -errno; after the first failure (a full disk) nothing more is written and the same is returned. */

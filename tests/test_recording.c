@@ -65,19 +65,28 @@ static void make(unsigned n, struct item *item, struct event *event, struct fact
     }
 }
 
-static void write_items(unsigned count)
+/* Items first to last - 1; without `close` as after a kill: what stood in memory is gone. */
+static void write_some(unsigned first, unsigned last, const char *run, bool whole)
 {
     struct recording_writer *w;
     struct item item;
     struct event event;
     struct fact fact;
     uint8_t data[512];
-    assert_int_equal(recording_create(path, "0123456789abcdef", 77, "{\"name\":\"x\"}", &w), 0);
-    for (unsigned n = 0; n < count; n++) {
+    assert_int_equal(recording_create(path, run, 77, "{\"name\":\"x\"}", &w), 0);
+    for (unsigned n = first; n < last; n++) {
         make(n, &item, &event, &fact, data);
         assert_int_equal(recording_write(w, &item), 0);
     }
-    assert_int_equal(recording_close(w), 0);
+    if (whole)
+        assert_int_equal(recording_close(w), 0);
+    else
+        free(w); /* its descriptor is the test's loss */
+}
+
+static void write_items(unsigned count)
+{
+    write_some(0, count, "0123456789abcdef", true);
 }
 
 /* Reads until the end; how many items came, each compared with what was written. */
@@ -221,6 +230,49 @@ static void test_a_full_disk_is_reported_and_stays_reported(void **state)
     close(full);
 }
 
+static void test_a_writer_that_was_killed_leaves_whole_blocks(void **state)
+{
+    (void)state;
+    char fault[256];
+    int end;
+    write_some(0, ITEMS, "run", false);
+    unsigned n = read_items(&end, fault, sizeof fault);
+    assert_true(n > ITEMS / 2 && n < ITEMS);
+    assert_int_equal(end, -EBADMSG);
+    assert_non_null(strstr(fault, "not complete"));
+    /* its successor goes on behind them */
+    write_some(n, ITEMS, "run", true);
+    assert_int_equal(read_items(&end, fault, sizeof fault), ITEMS);
+    assert_int_equal(end, -ENODATA);
+    /* also when the last block was half written */
+    struct stat st;
+    write_some(0, ITEMS, "other", false);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(truncate(path, st.st_size - 1000), 0);
+    n = read_items(&end, fault, sizeof fault);
+    write_some(n, ITEMS, "other", true);
+    assert_int_equal(read_items(&end, fault, sizeof fault), ITEMS);
+    /* another run begins anew */
+    write_some(0, 10, "third", true);
+    assert_int_equal(read_items(&end, fault, sizeof fault), 10);
+}
+
+static void test_the_end_stays_the_end(void **state)
+{
+    (void)state;
+    struct recording_reader *r;
+    struct item item;
+    char why[256];
+    write_items(3);
+    assert_int_equal(recording_open(path, &r, why, sizeof why), 0);
+    struct source source = recording_source(r);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(source.next(source.self, &item), 1);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(source.next(source.self, &item), -ENODATA);
+    recording_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -228,6 +280,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_file_cut_anywhere_gives_what_stands_before_the_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flipped_bytes_are_found, setup, teardown),
         cmocka_unit_test_setup_teardown(test_other_files_are_neither_read_nor_overwritten, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_writer_that_was_killed_leaves_whole_blocks, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_end_stays_the_end, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_full_disk_is_reported_and_stays_reported, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
