@@ -145,7 +145,8 @@ static struct table *add_table(struct endpoints *e, const struct span *s, uint32
         free(t);
         return NULL;
     }
-    return e->of_service[service] = t;
+    e->of_service[service] = t;
+    return t;
 }
 
 /* ---- finding ---- */

@@ -358,7 +358,7 @@ static void wait_in_line(struct intervals *v, struct interval *in)
     struct interval **at = &v->waiting, *last = NULL;
     for (; *at; at = &(*at)->next)
         last = *at;
-    if (v->waiting_count >= WAITING_MOST && !last->sent && !in->sent) {
+    if (v->waiting_count >= WAITING_MOST && last && !last->sent && !in->sent) {
         merge_intervals(v, last, in);
         return;
     }

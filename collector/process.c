@@ -84,7 +84,7 @@ static uint32_t service_number(struct processes *p, const char *name)
 static void printable(const char *from, char *to, size_t room)
 {
     size_t n = 0;
-    for (; n + 1 < room && from[n]; n++)
+    for (; from[n] && n + 1 < room; n++)
         to[n] = (unsigned char)from[n] < ' ' || from[n] == 0x7f ? '?' : from[n];
     to[n] = 0;
 }

@@ -508,9 +508,9 @@ static uint32_t find_path(struct routes *r, const struct path *p, const char *ve
             return r->leaf[leaf].endpoint;
         if (missing)
             return lazy(r, &r->unmatched, ROUTE_UNMATCHED);
-        struct segment s =
-            whole ? (struct segment){.kind = SEGMENT_REST}
-                  : under(r, w.node, &p->segment[w.missing], w.missing + 1 == p->count);
+        struct segment s = {.kind = SEGMENT_REST};
+        if (!whole)
+            s = under(r, w.node, &p->segment[w.missing], w.missing + 1 == p->count);
         if (is_counted_literal(&s) && r->node[w.node].literals == ROUTE_LITERALS) {
             collapse(r, w.node); /* may make room below the limit too */
             continue;

@@ -303,7 +303,7 @@ static const char *absolute(const char *target, const char *end)
     const char *p = target;
     while (p < end && (isalnum((unsigned char)*p) || *p == '+' || *p == '-' || *p == '.'))
         p++;
-    if (p == target || end - p < 3 || memcmp(p, "://", 3))
+    if (p == target || end - p < 3 || memcmp(p, "://", 3) != 0)
         return NULL;
     p += 3;
     const char *slash = memchr(p, '/', (size_t)(end - p));
