@@ -36,7 +36,7 @@ static void filtered(int pair[2], int use_prctl)
         CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
     else
         CHECK(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0);
-    exchange(pair, 2000);
+    exchange(pair, 100);
     char c[4] = "";
     struct iovec v = {c, 4};
     struct pollfd p = {pair[1], POLLIN, 0};
@@ -55,7 +55,7 @@ static void mode_one(int pair[2], int use_prctl)
         CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) == 0);
     else
         CHECK(syscall(SYS_seccomp, SECCOMP_SET_MODE_STRICT, 0, NULL) == 0);
-    exchange(pair, 2000);
+    exchange(pair, 100);
     syscall(SYS_exit, 0);
 }
 
@@ -63,7 +63,7 @@ static void no_counter(int pair[2], int unused)
 {
     (void)unused;
     CHECK(prctl(PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0) == 0);
-    exchange(pair, 2000);
+    exchange(pair, 100);
     _exit(0);
 }
 
