@@ -26,8 +26,9 @@ static void report(const struct elasticsearch *es, const char *url, bool taken, 
     const char *templates = es->setup.blind   ? "may not be looked at"
                             : es->setup.wrote ? "set up"
                                               : "in place";
-    fprintf(out, "output %s: %s%s%s, with %s\n", url, es->setup.flavour,
-            *es->setup.version ? " " : "", es->setup.version, http_credentials(es->http));
+    if (es->setup.step != SETUP_FLAVOUR) /* it has answered something */
+        fprintf(out, "output %s: %s%s%s, with %s\n", url, es->setup.flavour,
+                *es->setup.version ? " " : "", es->setup.version, http_credentials(es->http));
     if (es->setup.step == SETUP_READY)
         fprintf(out, "output %s: index templates %s\n", url, templates);
     if (taken)
