@@ -247,7 +247,7 @@ static char *put_sequence_id(const struct document_writer *w, char *p, uint64_t 
     return PUT(p, "\"}}\n{\"@timestamp\":");
 }
 
-/* `retained`: allocated - freed, negative too; UINT64_MAX: not told */
+/* `retained`: may be negative; UINT64_MAX: not known, not told */
 static char *put_cost(char *p, const struct cost *c, uint64_t downstream_ns, uint64_t retained)
 {
     if (c->allocated || c->freed || c->allocations) {

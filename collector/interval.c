@@ -478,7 +478,7 @@ static bool push_total(const struct interval *in, const struct tally *t, unsigne
         .body_out = from->body[OUT],
         .cost = from->cost,
         .downstream_ns = from->downstream_ns,
-        .retained = from->cost.allocated - from->cost.freed,
+        .retained = UINT64_MAX, /* what lives on is not known without samples of allocations */
     };
     fill_latency(r, &from->latency);
     fill_first(r, &from->first);

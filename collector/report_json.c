@@ -250,6 +250,15 @@ static void put_endpoints(struct out *o, const struct report *r)
     number_at(o, "endpoints_left_out", (uint64_t)(r->endpoints - shown));
 }
 
+/* CPU is charged to requests or not known to be nobody's. */
+static bool cpu_is_charged(const struct report *r)
+{
+    for (int i = 0; i < r->endpoints; i++)
+        if (r->endpoint[i].cpu_ns != UNKNOWN)
+            return true;
+    return false;
+}
+
 static void put_flow(struct out *o, const struct report *r)
 {
     open_at(o, "outside", '{');
@@ -258,7 +267,7 @@ static void put_flow(struct out *o, const struct report *r)
     number_at(o, "allocated_bytes", r->heap_counted ? r->outside.allocated : UNKNOWN);
     number_at(o, "freed_bytes", r->heap_counted ? r->outside.freed : UNKNOWN);
     number_at(o, "allocations", r->heap_counted ? r->outside.allocations : UNKNOWN);
-    number_at(o, "cpu_ns", r->outside.cpu_ns);
+    number_at(o, "cpu_ns", cpu_is_charged(r) ? r->outside.cpu_ns : UNKNOWN);
     shut(o, '}');
     open_at(o, "connections", '{');
     number_at(o, "accepted", r->connections.accepted);

@@ -17,7 +17,8 @@ pid $dir/pid;
 error_log $dir/error.log;
 events { worker_connections 512; }
 http {
-    access_log $dir/access.log;
+    log_format sizes '\$request_length \$bytes_sent';
+    access_log $dir/access.log sizes;
     client_body_temp_path $dir/b; proxy_temp_path $dir/p; fastcgi_temp_path $dir/f; uwsgi_temp_path $dir/u; scgi_temp_path $dir/c;
     keepalive_requests 100000;
     server {
@@ -52,7 +53,7 @@ code=$?
 echo
 cat "$dir/summary"
 echo
-echo "access log: $(wc -l <"$dir/access.log") requests, $(awk '{s += $10} END {print s}' "$dir/access.log") body bytes - the same as above"
+awk '{n++; i += $1; o += $2} END {printf "nginx'"'"'s own access log: %d requests, in %.1f MB, out %.1f GB\n", n, i / 1e6, o / 1e9}' "$dir/access.log"
 cat <<C
 
 Try next:

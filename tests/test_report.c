@@ -110,7 +110,8 @@ static void requests(struct scene *c, const char *service, const char *protocol,
         sketch_add(&first, pool, ns * 8 / 10);
     }
     store_push(c->s, make_endpoint(++c->endpoints, service, protocol, t->side, t->name, 0));
-    struct row_total row = {.interval = 1,
+    struct row_total row = {.retained = UINT64_MAX,
+                            .interval = 1,
                             .endpoint = c->endpoints,
                             .class = strcmp(protocol, "http") ? CLASS_OK : 2,
                             .start_ns = AT,

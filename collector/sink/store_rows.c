@@ -333,7 +333,7 @@ static int apply_total(struct store *s, const struct row_total *r)
     bind_u64(&b, r->cost.allocated);
     bind_u64(&b, r->cost.freed);
     bind_u64(&b, r->cost.allocations);
-    bind_unless(&b, r->retained, 0);
+    bind_unless(&b, r->retained, UINT64_MAX);
     bind_unless(&b, r->cost.cpu_ns, 0);
     bind_unless(&b, r->cost.lock_ns, 0);
     bind_unless(&b, r->cost.disk_ns, 0);
