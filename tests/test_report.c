@@ -538,6 +538,7 @@ static void test_page_hostile_text_does_not_reach_the_terminal(void **state)
     for (const char *at = text; *at; at++)
         assert_true((unsigned char)*at >= 0x20 || *at == '\n');
     assert_null(strstr(text, "\xc2\x9b"));
+    assert_non_null(strstr(text, "1 100%"));
     free(text);
     report_free(r);
     store_close(c.s);

@@ -154,6 +154,8 @@ static void test_a_dead_destination_holds_nothing_up(void **state)
     const struct documents *d = &r->output[0].documents;
     assert_true(d->accepted > 0);
     assert_int_equal(d->acknowledged, 0);
+    assert_int_equal(d->queued, 0);
+    assert_int_equal(d->dropped_exit, d->accepted);
     assert_int_equal(d->carried + d->accepted, d->acknowledged + d->duplicates + d->dead +
                                                    d->dropped_memory + d->dropped_exit +
                                                    d->dropped_refused + d->queued);

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -24,7 +25,7 @@
 
 #include "collector/report.h"
 #include "collector/report_model.h"
-#include "collector/sink/store.h"
+#include "collector/sink/store_inside.h"
 #include "tests/rows_make.h"
 
 static char folder[PATH_MAX / 2];
@@ -57,12 +58,23 @@ static int make_folder(void **state)
     return mkdtemp(folder) ? 0 : -1;
 }
 
+/* Writes beyond `bytes` of any file fail, for root too. */
+static void allow_file_size(rlim_t bytes)
+{
+    struct rlimit limit;
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &limit);
+    limit.rlim_cur = bytes;
+    setrlimit(RLIMIT_FSIZE, &limit);
+}
+
 static int remove_folder(void **state)
 {
     (void)state;
     char command[PATH_MAX];
     if (chdir("/") != 0)
         return -1;
+    allow_file_size(RLIM_INFINITY);
     umount2(in_folder("disk"), MNT_DETACH);
     snprintf(command, sizeof command, "rm -rf '%s'", folder);
     return system(command) == 0 ? 0 : -1;
@@ -464,6 +476,95 @@ static void test_reserved_by_a_supervisor_that_lives(void **state)
     assert_string_equal(chosen, other);
 }
 
+static void test_a_collector_that_outlives_its_supervisor_keeps_its_store(void **state)
+{
+    (void)state;
+    char chosen[PATH_MAX], message[PATH_MAX + 256], c;
+    const char *path = in_folder("a.db");
+    int ready[2], go[2], status;
+    assert_int_equal(pipe(ready), 0);
+    assert_int_equal(pipe(go), 0);
+    pid_t supervisor = fork();
+    if (supervisor == 0) {
+        struct store *s = open_chosen(path, 0, "r1"); /* names this process as supervisor */
+        store_close(s);
+        if (fork() == 0) {
+            close(go[1]);
+            s = store_open(path, "r1", 0, NULL, NULL);
+            push_start(s, "r1");
+            store_push(s, make_commit(AT));
+            if (write(ready[1], "r", 1) != 1 || read(go[0], &c, 1) < 0)
+                _exit(1);
+            store_close(s);
+            _exit(0);
+        }
+        _exit(0);
+    }
+    waitpid(supervisor, &status, 0);
+    close(go[0]);
+    assert_int_equal(read(ready[0], &c, 1), 1);
+    assert_int_equal(store_choose_path(path, chosen, sizeof chosen, message, sizeof message), 1);
+    struct report *r;
+    assert_int_equal(report_read(path, NULL, &r, message, sizeof message), 0);
+    assert_true(r->running);
+    assert_false(r->abandoned);
+    assert_int_equal(r->verdict, REPORT_COMPLETE);
+    report_free(r);
+    close(go[1]);
+}
+
+/* A reader with its transaction open, until the descriptor that it returns is closed. */
+static pid_t start_reader(const char *path, int *let_go)
+{
+    int ready[2], go[2];
+    char c;
+    assert_int_equal(pipe(ready), 0);
+    assert_int_equal(pipe(go), 0);
+    pid_t child = fork();
+    if (child == 0) { /* a fresh process image: not ours to close */
+        close(go[1]);
+        dup2(ready[1], 8);
+        dup2(go[0], 7);
+        char sql[PATH_MAX + 128];
+        snprintf(sql, sizeof sql,
+                 "printf 'BEGIN;\\nSELECT count(*) FROM span;\\n.shell echo r >&8\\n.shell cat "
+                 "<&7\\nCOMMIT;\\n' |"
+                 " sqlite3 '%s' >/dev/null",
+                 path);
+        execl("/bin/sh", "sh", "-c", sql, NULL);
+        _exit(1);
+    }
+    close(go[0]);
+    close(ready[1]);
+    assert_int_equal(read(ready[0], &c, 1), 1);
+    close(ready[0]);
+    *let_go = go[1];
+    return child;
+}
+
+static void test_an_older_store_that_somebody_reads_is_left_alone(void **state)
+{
+    (void)state;
+    char chosen[PATH_MAX], message[PATH_MAX + 256];
+    const char *path = in_folder("a.db");
+    int go;
+    pid_t child = fork();
+    if (child == 0) { /* a killed collector's: still with its log */
+        struct store *s = open_chosen(path, 0, "r1");
+        push_start(s, "r1");
+        store_push(s, make_commit(AT));
+        kill(getpid(), SIGKILL);
+    }
+    waitpid(child, NULL, 0);
+    child = start_reader(path, &go);
+    assert_int_equal(store_choose_path(path, chosen, sizeof chosen, message, sizeof message), 1);
+    assert_non_null(strstr(message, "open in another program"));
+    assert_true(exists(path));
+    close(go);
+    waitpid(child, NULL, 0);
+    assert_int_equal(ask(path, "SELECT id = 'r1' FROM run"), 1);
+}
+
 /* --- take-over --- */
 
 static void count_processes(void *to, const struct store_process *p)
@@ -541,6 +642,11 @@ static void test_next_collector_goes_on(void **state)
     push_total(s, 1, 1, 1, 100);
     push_interval(s, 1, true, 30);
     store_push(s, make_unread("1.2.3.4:443", UNREAD_TLS, 1, 1, 2));
+    for (uint32_t i = 1; i <= 2; i++) { /* a sum of ended ones, twice: one row */
+        p = (struct row_process){
+            .process = 3, .merged = 4 + i, .ended = 1, .start_ns = AT, .allocated = i};
+        store_push(s, make_process(&p, "/bin/sh", "sh"));
+    }
     store_push(s, make_commit(AT + 20 * SECOND));
     struct report *report = load(s);
     assert_int_equal(report->start_ns, AT);
@@ -551,13 +657,15 @@ static void test_next_collector_goes_on(void **state)
     assert_int_equal(report->endpoint[1].count, 1);
     assert_int_equal(report->events.written, 150);
     assert_int_equal(report->events.drained + report->events.lost_sum, 150);
-    assert_int_equal(report->processes, 2);
-    assert_int_equal(report->process[0].pid, 4711);
-    assert_int_equal(report->process[0].allocated, 3000);
+    assert_int_equal(report->processes, 3);
+    assert_int_equal(report->process[0].merged, 6);
+    assert_int_equal(report->process[1].pid, 4711);
+    assert_int_equal(report->process[1].allocated, 3000);
     assert_int_equal(report->unread[0].connections, 3);
     report_free(report);
     assert_int_equal(store_close(s), 0);
     assert_int_equal(ask(path, "SELECT count(*) FROM interval"), 3);
+    assert_int_equal(ask(path, "SELECT count(*) FROM interval WHERE NOT closed"), 0);
 }
 
 static void test_numbers_that_were_told_go_on_are_kept(void **state)
@@ -581,6 +689,15 @@ static void test_numbers_that_were_told_go_on_are_kept(void **state)
 }
 
 /* --- a disk that is full --- */
+
+static void try_until_written_again(struct store *s)
+{
+    for (int i = 0; i < 100 && !strstr(said, ": written again"); i++) {
+        usleep(20000);
+        store_push(s, make_commit(AT + 3 * SECOND));
+    }
+    assert_non_null(strstr(said, ": written again"));
+}
 
 struct disk {
     char path[PATH_MAX];
@@ -620,6 +737,11 @@ static void test_full_disk_keeps_the_totals_and_recovers(void **state)
     push_start(s, "r1");
     push_total(s, 1, 1, 5, 100 * US);
     push_interval(s, 1, false, 10);
+    store_push(s, make_in_flight_clear());
+    store_push(s, make_in_flight(&(struct row_in_flight){.span = 70}, "GET /gone"));
+    struct row_process p = {
+        .process = 2, .pid = 4712, .merged = 1, .start_ns = AT + 1, .exit_code = -1};
+    store_push(s, make_process(&p, "/bin/sh", "sh"));
     store_push(s, make_commit(AT));
     fill(&d, true);
     for (int i = 0; i < 2000; i++) /* more than the pages that the file has left over */
@@ -633,6 +755,9 @@ static void test_full_disk_keeps_the_totals_and_recovers(void **state)
     push_total(s, 2, 1, 3, 100 * US);
     push_interval(s, 2, false, 30);
     push_span(s, 9999, AT + SECOND);
+    p.merged = 0;
+    store_push(s, make_process(&p, "", ""));
+    store_push(s, make_in_flight_clear());
     store_push(
         s, make_in_flight(&(struct row_in_flight){.span = 77, .pid = 1, .tid = 1}, "GET /slow"));
     store_push(s, make_commit(AT + 2 * SECOND));
@@ -644,14 +769,10 @@ static void test_full_disk_keeps_the_totals_and_recovers(void **state)
     assert_int_equal(r->processes, 1);
     assert_int_equal(r->in_flights, 1);
     assert_int_equal(r->sheds, 1);
-    assert_true(r->shed[0].count > 0);
+    assert_int_equal(r->shed[0].count, 2001);
     report_free(r);
     fill(&d, false);
-    for (int i = 0; i < 100 && !strstr(said, ": written again"); i++) {
-        usleep(100000);
-        store_push(s, make_commit(AT + 3 * SECOND));
-    }
-    assert_non_null(strstr(said, ": written again"));
+    try_until_written_again(s);
     push_total(s, 2, 1, 4, 100 * US);
     push_span(s, 10000, AT + 3 * SECOND);
     store_push(s, make_commit(AT + 4 * SECOND));
@@ -663,8 +784,93 @@ static void test_full_disk_keeps_the_totals_and_recovers(void **state)
     assert_int_equal(ask(path, "SELECT sum(written) FROM interval"), 50);
     assert_int_equal(ask(path, "SELECT count(*) FROM in_flight"), 1);
     assert_int_equal(ask(path, "SELECT count(*) FROM span WHERE id = 10000"), 1);
-    assert_true(ask(path, "SELECT sum(count) FROM shed WHERE reason = 'disk full'") > 0);
+    assert_int_equal(ask(path, "SELECT sum(count) FROM shed WHERE reason = 'disk full'"), 2001);
+    assert_int_equal(ask(path, "SELECT count(*) FROM process"), 1);
     umount2(d.path, MNT_DETACH);
+}
+
+static void test_a_failing_disk_keeps_the_totals_and_recovers(void **state)
+{
+    (void)state;
+    const char *path = in_folder("a.db");
+    struct store *s = open_chosen(path, 0, "r1");
+    push_start(s, "r1");
+    push_total(s, 1, 1, 5, 100 * US);
+    push_interval(s, 1, true, 10);
+    store_push(s, make_commit(AT));
+    allow_file_size(4096);
+    push_total(s, 2, 1, 6, 100 * US);
+    push_interval(s, 2, false, 10);
+    push_span(s, 1, AT);
+    store_push(s, make_commit(AT + SECOND));
+    assert_true(strlen(said) > 0);
+    struct report *r = load(s);
+    assert_int_equal(r->requests, 11);
+    assert_int_equal(r->sheds, 1);
+    report_free(r);
+    allow_file_size(RLIM_INFINITY);
+    try_until_written_again(s);
+    assert_int_equal(store_close(s), 0);
+    assert_int_equal(ask(path, "SELECT sum(count) FROM total"), 11);
+    assert_int_equal(
+        ask(path, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'"), 1);
+}
+
+static void test_long_outage_rolls_only_what_the_file_does_not_have(void **state)
+{
+    (void)state;
+    const char *path = in_folder("a.db");
+    struct store *s = open_chosen(path, 0, "r1");
+    uint64_t requests = 5;
+    push_start(s, "r1");
+    for (uint32_t e = 2; e <= 50; e++) {
+        char name[32];
+        snprintf(name, sizeof name, "GET /%u", e);
+        store_push(s, make_endpoint(e, "nginx", "http", SIDE_SERVER, name, 0));
+    }
+    push_total(s, 3, 1, 5, 100 * US); /* not sent again: nothing of it changes any more */
+    push_interval(s, 3, false, 10);
+    store_push(s, make_commit(AT));
+    allow_file_size(4096);
+    for (uint32_t interval = 3; interval <= 1000; interval++) {
+        for (uint32_t e = 2; e <= 50; e++) {
+            push_total(s, interval, e, 2, interval * e * US);
+            requests += 2;
+        }
+        if (interval > 3) {
+            push_total(s, interval, 1, 1, 100 * US);
+            requests++;
+        }
+        push_interval(s, interval, true, 40);
+        store_push(s, make_commit(AT));
+    }
+    sqlite3_stmt *st;
+    sqlite3_prepare_v2(store_connection(s), "SELECT count(*) FROM main.interval WHERE level > 0",
+                       -1, &st, NULL);
+    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+    assert_true(sqlite3_column_int(st, 0) > 0); /* it did roll */
+    sqlite3_finalize(st);
+    struct report *r = load(s);
+    assert_int_equal(r->requests, requests);
+    report_free(r);
+    allow_file_size(RLIM_INFINITY);
+    try_until_written_again(s);
+    assert_int_equal(store_close(s), 0);
+    assert_int_equal(ask(path, "SELECT sum(count) FROM total"), (int64_t)requests);
+    assert_int_equal(ask(path, "SELECT sum(count) FROM status"), (int64_t)requests);
+    assert_int_equal(ask(path, "SELECT sum(written) FROM interval"), 998 * 40);
+}
+
+static void test_a_second_without_a_commit_is_bounded(void **state)
+{
+    (void)state;
+    const char *path = in_folder("a.db");
+    struct store *s = open_chosen(path, 0, "r1");
+    push_start(s, "r1");
+    for (uint32_t i = 1; i <= 40000; i++)
+        push_total(s, i, 1, 1, 100 * US);
+    assert_true(ask(path, "SELECT count(*) FROM total") > 0);
+    store_close(s);
 }
 
 static void test_disk_that_is_full_from_the_start(void **state)
@@ -694,7 +900,7 @@ static void test_disk_that_is_full_from_the_start(void **state)
     report_free(r);
     fill(&d, false);
     for (int i = 0; i < 100 && !strstr(said, ": written again"); i++) {
-        usleep(100000);
+        usleep(20000);
         store_push(s, make_commit(AT + SECOND));
     }
     assert_int_equal(store_close(s), 0);
@@ -777,6 +983,11 @@ static void test_size_is_bounded_and_no_total_is_lost(void **state)
     assert_true(ask(path, "SELECT count(*) FROM interval WHERE level > 0") > 0);
     assert_int_equal(ask(path, "SELECT sum(count) FROM total"), (int64_t)requests);
     assert_int_equal(ask(path, "SELECT max(end_ns) FROM interval"), AT + 10000 * SECOND);
+    assert_int_equal(ask(path, "SELECT max(latency_max) - 50000 FROM total WHERE endpoint = 1"), 0);
+    assert_int_equal(ask(path, "SELECT count(*) FROM total WHERE latency_p50 > latency_max OR "
+                               "latency_min > latency_p50"
+                               " OR latency_sum < count * latency_min OR first_count <> count"),
+                     0);
     assert_int_equal(
         ask(path, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'"), 1);
     assert_true(size_of(path) <= limit);
@@ -792,27 +1003,8 @@ static void test_a_forgotten_reader_does_not_let_the_log_grow(void **state)
     push_total(s, 1, 1, 1, 100);
     push_interval(s, 1, false, 1);
     store_push(s, make_commit(AT));
-    int ready[2], go[2];
-    char c;
-    assert_int_equal(pipe(ready), 0);
-    assert_int_equal(pipe(go), 0);
-    pid_t child = fork();
-    if (child == 0) { /* a reader with its transaction open; not ours to close: a fresh process
-                         image would do the same */
-        close(go[1]);
-        dup2(ready[1], 8);
-        dup2(go[0], 7);
-        char sql[PATH_MAX + 128];
-        snprintf(sql, sizeof sql,
-                 "printf 'BEGIN;\\nSELECT count(*) FROM span;\\n.shell echo r >&8\\n.shell cat "
-                 "<&7\\nCOMMIT;\\n' |"
-                 " sqlite3 '%s' >/dev/null",
-                 path);
-        execl("/bin/sh", "sh", "-c", sql, NULL);
-        _exit(1);
-    }
-    close(go[0]);
-    assert_int_equal(read(ready[0], &c, 1), 1);
+    int go;
+    pid_t child = start_reader(path, &go);
     uint64_t largest = 0;
     for (uint32_t i = 1; i <= 400; i++) {
         for (int k = 0; k < 100; k++)
@@ -827,13 +1019,9 @@ static void test_a_forgotten_reader_does_not_let_the_log_grow(void **state)
     struct report *r = load(s);
     assert_int_equal(r->requests, 401);
     report_free(r);
-    close(go[1]);
+    close(go);
     waitpid(child, NULL, 0);
-    for (int i = 0; i < 100 && !strstr(said, ": written again"); i++) {
-        usleep(100000);
-        store_push(s, make_commit(AT));
-    }
-    assert_non_null(strstr(said, ": written again"));
+    try_until_written_again(s);
     assert_int_equal(store_close(s), 0);
     assert_int_equal(ask(path, "SELECT sum(count) FROM total"), 401);
 }
@@ -941,9 +1129,14 @@ int main(void)
         TEST(test_a_store_that_is_written_is_left_alone),
         TEST(test_two_collectors_never_write_one_file),
         TEST(test_reserved_by_a_supervisor_that_lives),
+        TEST(test_a_collector_that_outlives_its_supervisor_keeps_its_store),
+        TEST(test_an_older_store_that_somebody_reads_is_left_alone),
         TEST(test_next_collector_goes_on),
         TEST(test_numbers_that_were_told_go_on_are_kept),
         TEST(test_full_disk_keeps_the_totals_and_recovers),
+        TEST(test_a_failing_disk_keeps_the_totals_and_recovers),
+        TEST(test_long_outage_rolls_only_what_the_file_does_not_have),
+        TEST(test_a_second_without_a_commit_is_bounded),
         TEST(test_disk_that_is_full_from_the_start),
         TEST(test_none_keeps_totals_in_memory_and_no_file),
         TEST(test_size_is_bounded_and_no_total_is_lost),
@@ -953,6 +1146,7 @@ int main(void)
         TEST(test_another_file_in_its_place_is_left_alone),
         TEST(test_process_that_another_row_sums_is_forgotten),
     };
+    store_retry_ns = 50 * MS;
     pool = sketch_pool_new(1 << 20);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,6 +24,8 @@
 #define MEMORY_MAX (UINT64_C(8) << 20) /* database in memory, before its intervals are merged */
 #define SPAN_BYTES 300                 /* a row of `span`, about */
 
+uint64_t store_retry_ns = UINT64_C(2) * 1000000000;
+
 void store_tell(struct store *s, const char *format, ...)
 {
     char line[PATH_MAX + 256];
@@ -76,7 +78,7 @@ static void leave_disk(struct store *s, int code, const char *why)
     s->why = why;
     s->target = TO_MEMORY;
     s->memory_floor = s->last_interval;
-    s->retry_ns = clock_monotonic_ns() + STORE_RETRY_NS;
+    s->retry_ns = clock_monotonic_ns() + store_retry_ns;
     store_count_shed(s, why, s->pending_spans);
     s->pending_spans = 0;
     store_tell(
@@ -85,7 +87,6 @@ static void leave_disk(struct store *s, int code, const char *why)
         "written again",
         s->path, why);
     begin(s);
-    store_put_run(s);
     for (size_t at = 0; at < s->pending_used;) {
         const struct row *row = (const struct row *)(s->pending + at);
         store_apply(s, row);
@@ -210,12 +211,11 @@ static void try_again(struct store *s)
     uint64_t now = clock_monotonic_ns();
     if (s->none || s->target == TO_DISK || now < s->retry_ns)
         return;
-    s->retry_ns = now + STORE_RETRY_NS;
+    s->retry_ns = now + store_retry_ns;
     store_forget_statements(s, SCHEMA_DISK);
     if (s->attached && !store_keep_linked(s))
         return;
-    if (!s->attached || (s->fault & 0xff) == SQLITE_IOERR) {
-        store_detach(s);
+    if (!s->attached) { /* one that is attached stays: the report reads it, however ill the disk */
         if (store_attach(s) != SQLITE_OK)
             return;
         if (!store_belongs(s)) { /* another run has taken the place meanwhile */

@@ -13,7 +13,6 @@
 #include "collector/sink/store.h"
 #include "collector/sink/store_tables.h"
 
-#define STORE_RETRY_NS (UINT64_C(2) * 1000000000)
 #define OUTPUTS 16
 #define REASONS 16
 
@@ -95,6 +94,8 @@ int store_apply(struct store *, const struct row *);
 int store_put_run(struct store *);     /* the run's row as it stands */
 int store_put_ledgers(struct store *); /* what was shed, what became of documents */
 void store_forget_statements(struct store *, int schema);
+
+extern uint64_t store_retry_ns; /* between tries to write a lost file again; tests shorten it */
 
 /* store_open.c */
 int store_attach(struct store *); /* opens and locks the file, makes or checks its tables */

@@ -263,7 +263,7 @@ static void open_file(struct store *s)
     if (rc != SQLITE_OK) {
         s->fault = rc;
         s->why = store_fault_word(rc);
-        s->retry_ns = clock_monotonic_ns() + STORE_RETRY_NS;
+        s->retry_ns = clock_monotonic_ns() + store_retry_ns;
         store_tell(s, "store %s: %s; totals are kept in memory, sampled requests are dropped",
                    s->path, s->why);
         return;
