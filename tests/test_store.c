@@ -1098,6 +1098,26 @@ static void test_another_file_in_its_place_is_left_alone(void **state)
     assert_int_equal(st.st_size, 16);
 }
 
+static void test_another_runs_store_in_its_place_is_left_alone(void **state)
+{
+    (void)state;
+    const char *path = in_folder("a.db"), *other = in_folder("b.db");
+    one_run(other, "r2");
+    allow_file_size(0);
+    struct store *s = store_open(path, "r1", 0, hear, NULL);
+    allow_file_size(RLIM_INFINITY);
+    push_start(s, "r1");
+    push_total(s, 1, 1, 5, 100);
+    rename(other, path);
+    for (int i = 0; i < 5; i++) {
+        usleep(30000);
+        store_push(s, make_commit(AT));
+    }
+    assert_true(store_close(s) < 0);
+    assert_int_equal(ask(path, "SELECT id = 'r2' FROM run"), 1);
+    assert_int_equal(ask(path, "SELECT count(*) FROM total"), 0);
+}
+
 static void test_process_that_another_row_sums_is_forgotten(void **state)
 {
     (void)state;
@@ -1144,6 +1164,7 @@ int main(void)
         TEST(test_memory_alone_is_bounded_too),
         TEST(test_a_store_that_is_removed_is_written_again),
         TEST(test_another_file_in_its_place_is_left_alone),
+        TEST(test_another_runs_store_in_its_place_is_left_alone),
         TEST(test_process_that_another_row_sums_is_forgotten),
     };
     store_retry_ns = 50 * MS;
