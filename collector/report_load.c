@@ -287,7 +287,9 @@ static void load_losses(struct loader *l)
         if (strcmp((const char *)sqlite3_column_text(st, 2), "recorder") == 0)
             for (known = 0; known < LOSS_COUNT && strcmp(loss_names[known], reason) != 0; known++)
                 ;
-        if (known < LOSS_COUNT) {
+        if (strcmp((const char *)sqlite3_column_text(st, 2), "shed") == 0) {
+            add_named(l, &r->shed, &r->sheds, st);
+        } else if (known < LOSS_COUNT) {
             r->events.lost[known] += load_u64(st, 1);
             r->events.lost_sum += load_u64(st, 1);
         } else {

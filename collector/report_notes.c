@@ -200,8 +200,13 @@ void page_put_lost(struct page *p)
         const char *key = strcmp(what, "connections") == 0 ? "connections.limit"
                           : strcmp(what, "spans") == 0     ? "spans.open_limit"
                                                            : NULL;
-        page_say(p, i ? "" : "LIMITED", "%s %s were not followed%s%s",
-                 cell_grouped(r->bound[i].count).s, what, key ? ": raise " : "", key ? key : "");
+        struct cell count = cell_grouped(r->bound[i].count);
+        if (strcmp(what, "uncounted") == 0)
+            page_say(p, i ? "" : "LIMITED",
+                     "%s requests are in no total: the collector had no memory", count.s);
+        else
+            page_say(p, i ? "" : "LIMITED", "%s %s were not followed%s%s", count.s, what,
+                     key ? ": raise " : "", key ? key : "");
     }
 }
 

@@ -183,9 +183,9 @@ struct cell cell_percent(uint64_t part, uint64_t of)
         return (struct cell){"100%"};
     if (p < 0.01)
         return (struct cell){"<0.01%"};
-    if (p > 99.9 && p < 100)
+    if (p >= 99.95)
         return (struct cell){">99.9%"};
-    snprintf(c.s, sizeof c.s, "%.*f%%", p < 0.995 ? 2 : p < 9.95 ? 1 : 0, p);
+    snprintf(c.s, sizeof c.s, "%.*f%%", p < 0.995 ? 2 : p < 9.95 || p >= 99.5 ? 1 : 0, p);
     return c;
 }
 

@@ -10,6 +10,7 @@
 #include <cjson/cJSON.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "collector/report_page.h"
 
@@ -220,38 +221,66 @@ static void put_outputs(struct page *p)
     }
 }
 
+/* The write-ahead log's, while there is one. */
+static uint64_t log_bytes(const char *store)
+{
+    char path[4096];
+    struct stat st;
+    return snprintf(path, sizeof path, "%s-wal", store) < (int)sizeof path && stat(path, &st) == 0
+               ? (uint64_t)st.st_size
+               : 0;
+}
+
+/* As one would type it here. */
+static const char *short_path(const char *path, char *room, size_t bytes)
+{
+    char here[1024];
+    size_t n = getcwd(here, sizeof here) ? strlen(here) : 0;
+    if (n < 2 || strncmp(path, here, n) != 0 || path[n] != '/')
+        return path;
+    snprintf(room, bytes, ".%s", path + n);
+    return room;
+}
+
+static void put_samples(struct page *p)
+{
+    const struct report *r = p->r;
+    for (int i = 0, told = 0; i < r->sheds; i++)
+        if (strcmp(r->shed[i].reason, "size") != 0)
+            page_say(p, told++ ? "" : "SAMPLES",
+                     "%s sampled request%s not kept: %s; the totals above count them",
+                     cell_grouped(r->shed[i].count).s, page_plural(r->shed[i].count),
+                     r->shed[i].reason);
+}
+
 static void put_store(struct page *p)
 {
     const struct report *r = p->r;
     struct stat st;
     uint64_t by_size = 0;
-    for (int i = 0, told = 0; i < r->sheds; i++) {
+    char shorter[1024];
+    for (int i = 0; i < r->sheds; i++)
         if (strcmp(r->shed[i].reason, "size") == 0)
             by_size = r->shed[i].count;
-        else
-            page_say(p, told++ ? "" : "SAMPLES",
-                     "%s sampled request%s not kept: %s; the totals above count them",
-                     cell_grouped(r->shed[i].count).s, page_plural(r->shed[i].count),
-                     r->shed[i].reason);
-    }
     if (r->lives > 1)
         page_say(
             p, "NOTE",
             "the collector was started anew %u time%s; what was lost meanwhile is counted above",
             r->lives - 1, page_plural(r->lives - 1));
-    if (!p->style->store)
+    if (!p->style->store || strcmp(p->style->store, "none") == 0)
         return;
     struct text t = {.used = 0};
     char path[1024];
-    page_clean(path, sizeof path, p->style->store, p->style->utf8);
+    page_clean(path, sizeof path, short_path(p->style->store, shorter, sizeof shorter),
+               p->style->utf8);
     text_add(&t, "%s", path);
     if (stat(p->style->store, &st) == 0)
-        text_add(&t, " %s", cell_bytes((uint64_t)st.st_size).s);
+        text_add(&t, " %s", cell_bytes((uint64_t)st.st_size + log_bytes(p->style->store)).s);
     if (by_size)
         text_add(&t, ", %s older samples let go (store.bytes)", cell_count(by_size).s);
     struct text next = {.used = 0};
     text_add(&next, "sonde report ");
-    if (strcmp(p->style->store, "./sonde.db") != 0 && strcmp(p->style->store, "sonde.db") != 0)
+    if (strcmp(path, "./sonde.db") != 0 && strcmp(path, "sonde.db") != 0)
         text_add(&next, "%s ", path);
     text_add(&next, r->requests ? "--slowest 5 | --json" : "--json");
     page_label(p, "STORE");
@@ -279,6 +308,7 @@ void report_text(const struct report *r, const struct report_style *style, FILE 
     page_put_lost(&p);
     page_put_heap_notes(&p);
     put_outputs(&p);
+    put_samples(&p);
     put_store(&p);
     fflush(f);
 }

@@ -506,6 +506,8 @@ static void test_page_several_services_many_endpoints(void **state)
     c.interval.flow.opened = 4000;
     c.interval.flow.bound_connections = 1200;
     c.interval.flow.bound_spans = 12;
+    c.interval.uncounted_spans = 7;
+    c.interval.shed_spans = 99;
     events(&c, 123456789012, 0);
     store_count_shed(c.s, "disk full", 1234);
     store_count_shed(c.s, "size", 91234);

@@ -311,6 +311,10 @@ static int apply_interval(struct store *s, const struct row_interval *r)
         rc = put_loss(s, number, "bound", "parsers", f->bound_parsers);
     if (rc == SQLITE_OK)
         rc = put_loss(s, number, "bound", "spans", f->bound_spans);
+    if (rc == SQLITE_OK)
+        rc = put_loss(s, number, "bound", "uncounted", r->uncounted_spans);
+    if (rc == SQLITE_OK)
+        rc = put_loss(s, number, "shed", "queue full", r->shed_spans);
     return rc;
 }
 
