@@ -72,7 +72,7 @@ static uint32_t on_create(void *to, const char *name, size_t len, const char *ve
 {
     const struct table *t = to;
     struct endpoints *e = t->owner;
-    if (e->live >= e->live_most && name[0] != '{')
+    if (e->live >= e->live_most && (verb || name[0] != '{')) /* {other} can always be had */
         return 0;
     char *copy = strndup(name, len);
     struct endpoint *record = copy ? new_record(e) : NULL;

@@ -192,7 +192,7 @@ static void on_tick(struct pipeline *p, uint64_t time_ns)
         p->stepped_ns = time_ns;
         connection_tick(p->connections, time_ns);
     }
-    if (p->now_ns >= p->ticked_ns + SECOND)
+    if (p->now_ns / SECOND != p->ticked_ns / SECOND) /* on whole seconds, where intervals end */
         tick_rollup(p, false);
 }
 
