@@ -57,7 +57,8 @@ struct collector {
     char line[256];
     size_t line_len;
     pid_t command;
-    int exit_code, signal; /* of CMD, -1 unknown */
+    struct feedback feedback; /* borrowed by the pipeline */
+    int exit_code, signal;    /* of CMD, -1 unknown */
     bool command_ended, stop, failed;
 };
 
@@ -331,8 +332,8 @@ static int open_live(struct collector *c, int arena)
         say_fault(NULL, "the arena cannot be mapped", strerror(-rc));
         return rc;
     }
-    struct feedback feedback = watch_feedback(c->watch);
-    rc = open_pipeline(c, SHED, &feedback);
+    c->feedback = watch_feedback(c->watch);
+    rc = open_pipeline(c, SHED, &c->feedback);
     if (rc)
         return rc;
     resume(c);

@@ -155,15 +155,18 @@ uint64_t order_rounds(const struct order *o)
 }
 
 /*
- * When the lane's next event happened. A process without a clock: now. Times that no clock can have
- * told (far ahead, or a second before the lane's own last one) come from a scribbler: now, or the
- * last one's.
+ * When the lane's next event happened. A process without a clock: at the watermark, so that it may
+ * leave at once: were it now, each event of that lane would wait for the one before it. Times that
+ * no clock can have told (far ahead, or a second before the lane's own last one) come from a
+ * scribbler: now, or the last one's.
  */
 static inline uint64_t key_of(const struct order *o, const struct drain_lane *l, uint64_t time,
                               uint8_t flags)
 {
-    if (unlikely(flags & EVENT_NO_CLOCK))
-        return o->now > l->key ? o->now : l->key;
+    if (unlikely(flags & EVENT_NO_CLOCK)) {
+        uint64_t ripe = o->watermark ? o->watermark : o->now;
+        return ripe > l->key ? ripe : l->key;
+    }
     uint64_t t = moment_ns(o, l->drain, time);
     if (unlikely(t > o->now + FUTURE_NS))
         return o->now;

@@ -65,6 +65,33 @@ static void test_nothing_younger_than_the_watermark_leaves(void **state)
     stream_close(&s);
 }
 
+/* A process may not read its clock: its events leave as fast as others, in their order. */
+static void test_a_lane_without_a_clock_does_not_wait_for_each_event(void **state)
+{
+    (void)state;
+    struct stream s;
+    struct writer mute, other;
+    stream_open(&s, NULL);
+    assert_true(lanes_claim(&mute, &s.v, s.p, 1) && lanes_claim(&other, &s.v, s.p, 2));
+    put(&s, &other, s.now, 0);
+    stream_round(&s, 50 * MS);
+    for (int i = 1; i <= 1000; i++) {
+        struct event e = stream_event(&s, i);
+        e.time = 0;
+        e.flags = EVENT_NO_CLOCK;
+        assert_true(lanes_event(&mute, &e, NULL));
+    }
+    stream_all(&s);
+    assert_int_equal(s.count, 1001);
+    for (size_t i = 1; i < s.count; i++) {
+        assert_int_equal(s.kept[i].event.result, i);
+        assert_true(s.kept[i].item.time_ns >= s.kept[i - 1].item.time_ns);
+        assert_true(s.kept[i].item.time_ns <= s.now);
+    }
+    assert_int_equal(s.counts.late, 0);
+    stream_close(&s);
+}
+
 /* Lanes that are read at different moments, each with its own delay below the watermark. */
 static void test_delays_below_the_watermark_make_nothing_late(void **state)
 {
@@ -520,6 +547,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_events_of_many_lanes_leave_by_time),
         cmocka_unit_test(test_nothing_younger_than_the_watermark_leaves),
+        cmocka_unit_test(test_a_lane_without_a_clock_does_not_wait_for_each_event),
         cmocka_unit_test(test_delays_below_the_watermark_make_nothing_late),
         cmocka_unit_test(test_a_late_event_is_used_and_counted),
         cmocka_unit_test(test_the_merge_waits_for_an_event_under_way),
