@@ -1,5 +1,5 @@
 /*
- * activity.c - whose cost is it: the six rules of DESIGN.md, as docs/attribution.md words them.
+ * activity.c - whose cost is it: the six rules of docs/attribution.md.
  *
  * An interval lies between two events of a thread. What it cost is known at its end (the totals are differences), whose
  * it is was decided at its beginning (the claim), except for what is kept for the next request.

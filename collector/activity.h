@@ -1,5 +1,5 @@
 /*
- * activity.h - whose cost is it: charges what each thread allocated, freed and waited for to requests (DESIGN.md, the
+ * activity.h - whose cost is it: charges what each thread allocated, freed and waited for to requests (the
  * six rules; docs/attribution.md).
  *
  * In:      connection.c (which event touched which connection), pipeline.c (deaths, ticks)

@@ -1,5 +1,5 @@
 /*
- * report.h - the report: loaded from a store's database, shown as text or JSON (INTERFACE.md "sonde
+ * report.h - the report: loaded from a store's database, shown as text or JSON (docs/report.md "sonde
  * report --json").
  *
  * In:      sink/store.c's tables, through SQLite      Out: cli/report.c, the collector's last words

@@ -35,7 +35,7 @@ struct span {
     bool traced;
     /* ns since the epoch, 0 unknown. ready: the poll that told of it returned; entry: of the client's first write */
     uint64_t ready_ns, first_in_ns, last_in_ns, first_out_ns, last_out_ns;
-    uint64_t start_ns, end_ns; /* INTERFACE.md "Time"; end of an unanswered one: when its connection or process ended */
+    uint64_t start_ns, end_ns; /* docs/report.md "time"; end of an unanswered one: when its connection or process ended */
     uint64_t first_byte_ns;    /* duration start → first answer byte, 0 unknown */
     uint64_t downstream_ns;    /* of it, spent in client spans that are surely its children */
     uint64_t bytes[2], body[2]; /* enum way: wire bytes of its messages, heads included */

@@ -434,7 +434,7 @@ static inline void idles(int seconds)
     }
 }
 
-/* --- the three sums (INTERFACE.md) ----------------------------------------------------------------------------------------- */
+/* --- the three sums (docs/report.md) ----------------------------------------------------------------------------------------- */
 
 static inline void check_sums(void)
 {

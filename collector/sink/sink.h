@@ -8,7 +8,7 @@
 #include "collector/sink/queue.h"
 #include "wire/options.h"
 
-/* The counters of INTERFACE.md "documents"; accepted + carried = acknowledged + duplicates + dead + Σ dropped + queued. */
+/* The counters of docs/report.md "documents"; accepted + carried = acknowledged + duplicates + dead + Σ dropped + queued. */
 struct documents {
     uint64_t carried, accepted, acknowledged, duplicates, dead, queued;
     uint64_t dropped_memory, dropped_exit, dropped_refused; /* reasons: "memory", "exit", "refused" */
