@@ -1,6 +1,6 @@
 /*
- * parser_fuzz.h - differential fuzzing of a parser: any cutting, and the other side, must tell the
- * same.
+ * parser_fuzz.h - differential fuzzing of a parser: cut anyhow, from the other side, with its state
+ * given back when idle, it must tell the same.
  *
  * An input is one byte for the side, then bytes as they pass; 0xFF begins an instruction: `i`, `o`
  * what follows is IN, OUT; `s` N skip N bytes (N * 997 above 199); `e` the direction ends; 0xFF the
@@ -124,15 +124,16 @@ static inline void fuzz_fail(const char *what, const struct run *a, const struct
 static inline void fuzz_parser(const struct protocol *protocol, const uint8_t *data, size_t size)
 {
     static struct fuzz_input in;
-    static struct run runs[4];
+    static struct run runs[5];
     struct fuzz_outcome want, got;
     if (size < 2)
         return;
     fuzz_decode(&in, data, size);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         struct run *r = &runs[i];
         r->protocol = protocol;
         r->mirrored = i == 3;
+        r->dropping = i == 4;
         fuzz_run(&in, r,
                  i == 0   ? CUT_NONE
                  : i == 1 ? CUT_BYTES

@@ -39,6 +39,7 @@ struct run {
     void *state;
     enum side side;
     bool mirrored; /* directions and side exchanged: what is told must be the same */
+    bool dropping; /* a state that is idle is given back: what is told must be the same */
     uint64_t fed[2], call_start[2], summed[2], until[2];
     bool upgraded, broken, ended[2];
     enum way feeding;
@@ -46,7 +47,8 @@ struct run {
     struct told *told;
     size_t count, room;
     const char *fault; /* a rule that no cut and no input may break */
-    int life[2];       /* per direction: 0 between messages, 1 begun, 2 head told */
+    size_t dropped;
+    int life[2]; /* per direction: 0 between messages, 1 begun, 2 head told */
 };
 
 /* `room` bytes that end at an unreadable page. */
@@ -188,6 +190,11 @@ static inline enum verdict run_piece(struct run *r, const struct step *s, uint64
     r->fed[way] += r->ended[way] ? 0 : r->call_len;
     r->ended[way] |= s->kind == STEP_END;
     r->broken |= v == BROKEN;
+    if (r->dropping && r->protocol->idle && r->protocol->idle(r->state)) {
+        memset(r->state, 0, r->protocol->state_bytes);
+        r->protocol->reset(r->state, r->mirrored ? (enum side) !r->side : r->side);
+        r->dropped++;
+    }
     if (v == NOT_MINE)
         r->fault = "feed answers NOT_MINE";
     if ((v == BROKEN || r->upgraded) && r->protocol->blind(r->state, way) != UINT64_MAX)

@@ -1,7 +1,7 @@
 /*
  * parser_test.h - runs parser cases (parser_cases.h): whole, byte by byte, cut at every place of
- * every step, at every pair of places of short steps, from the other side; and to its end, where
- * all bytes must add up.
+ * every step, at every pair of places of short steps, from the other side, and with its state given
+ * back whenever it is idle; and to its end, where all bytes must add up.
  */
 #ifndef SONDE_PARSER_TEST_H
 #define SONDE_PARSER_TEST_H
@@ -139,7 +139,7 @@ static void test_case(void **state)
         case_read(((struct parser_case *)*state)->protocol, ((struct parser_case *)*state)->path);
     struct run whole = {.protocol = c->protocol, .side = c->side};
     struct run other = {.protocol = c->protocol, .side = c->side};
-    struct run mirrored = {.protocol = c->protocol, .side = c->side, .mirrored = true};
+    struct run third = {.protocol = c->protocol, .side = c->side, .mirrored = true};
     const struct cutting none = {.step = CASE_STEPS};
     struct outcome want;
     run_case(c, &whole, none, &want);
@@ -155,11 +155,15 @@ static void test_case(void **state)
         fail_case(c, &whole, whole.fault, none);
     check_detection(c);
     run_cuts(c, &whole, &want, &other);
-    run_like(c, &whole, &want, &mirrored, none);
-    run_like(c, &whole, &want, &mirrored, (struct cutting){.each = true});
+    run_like(c, &whole, &want, &third, none);
+    run_like(c, &whole, &want, &third, (struct cutting){.each = true});
+    third.mirrored = false;
+    third.dropping = true;
+    run_like(c, &whole, &want, &third, none);
+    run_like(c, &whole, &want, &third, (struct cutting){.each = true});
     free(whole.told);
     free(other.told);
-    free(mirrored.told);
+    free(third.told);
     case_free(c);
 }
 

@@ -1,8 +1,8 @@
 /*
  * http1.h - the inside of the HTTP/1.x parser: its state and what its files share.
  *
- * In:      http1.c (pairing, content), http1_head.c, http1_lost.c (bytes unseen, feet found),
- * http1_detect.c Owns:    nothing; see protocol.h Context: P
+ * In:      http1.c (pairing, content), http1_first.c, http1_head.c, http1_lost.c (bytes unseen,
+ * feet found), http1_detect.c Owns:    nothing; see protocol.h Context: P
  */
 #ifndef SONDE_HTTP1_H
 #define SONDE_HTTP1_H
@@ -210,15 +210,10 @@ void http1_tell_response(struct http1_call *c, enum part part);
 void http1_message_ends(struct http1_call *c);
 void http1_upgrade(struct http1_call *c);
 
-/* http1_head.c: steps, one for each phase of a head */
+/* http1_first.c: steps, and what they are made of */
 void http1_start(struct http1_call *c);
 void http1_request_first(struct http1_call *c);
 void http1_response_first(struct http1_call *c);
-void http1_fields(struct http1_call *c);
-void http1_keep_head(struct http1_call *c);
-void http1_recall_head(struct http1_call *c);
-/* and what they are made of */
-bool http1_finish_line(struct http1_call *c, const uint8_t *lf);
 void http1_request_begins(struct http1_call *c, uint64_t at);
 void http1_request_line(struct http1_call *c, const uint8_t *line, const uint8_t *tail,
                         uint64_t total);
@@ -226,8 +221,15 @@ void http1_response_begins(struct http1_call *c, unsigned status);
 void http1_old_response(struct http1_call *c);
 int http1_status(const uint8_t *line, size_t len);
 bool http1_is_interim(unsigned status);
-bool http1_has_no_content(const struct http1_call *c);
 bool http1_is_method(const uint8_t *word, size_t len);
+enum http1_kind http1_kind_of(struct slice verb);
+
+/* http1_head.c */
+void http1_fields(struct http1_call *c);
+void http1_keep_head(struct http1_call *c);
+void http1_recall_head(struct http1_call *c);
+bool http1_finish_line(struct http1_call *c, const uint8_t *lf);
+bool http1_has_no_content(const struct http1_call *c);
 
 /* http1_lost.c */
 void http1_lose_step(struct http1_call *c);

@@ -273,6 +273,20 @@ static void redis_reset(void *state, enum side side)
     ((struct redis *)state)->side = (uint8_t)side;
 }
 
+static bool redis_idle(const void *state)
+{
+    const struct redis *s = state;
+    const struct redis_requests *q = &s->requests;
+    const struct redis_replies *a = &s->replies;
+    if (q->phase != ASK_START || q->wire > 0 || q->shaky || q->reply != REPLY_ON)
+        return false;
+    if (a->phase != SAY_TYPE || a->begun || a->open || a->wire > 0 || a->shaky)
+        return false;
+    return s->asked == s->answered && s->specials_used == 0 && !s->requests_lost &&
+           !s->answers_lost && !s->broken && !s->upgraded && !s->monitor &&
+           (s->subscribed[0] | s->subscribed[1] | s->subscribed[2]) == 0;
+}
+
 const struct protocol protocol_redis = {.name = "redis",
                                         .state_bytes = sizeof(struct redis),
                                         .detect = redis_detect,
@@ -280,4 +294,5 @@ const struct protocol protocol_redis = {.name = "redis",
                                         .feed = redis_feed,
                                         .skip = redis_skip,
                                         .end = redis_end,
-                                        .blind = redis_blind};
+                                        .blind = redis_blind,
+                                        .idle = redis_idle};

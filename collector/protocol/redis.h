@@ -198,6 +198,14 @@ static inline const uint8_t *redis_number(const uint8_t *p, const uint8_t *end, 
     return p + 2;
 }
 
+/* The word of the value that comes will tell something. */
+static inline void redis_capture_begins(struct redis_replies *r)
+{
+    r->capture = true;
+    r->word_done = false;
+    r->word_len = 0;
+}
+
 enum redis_digit { DIGIT_MORE, DIGIT_DONE, DIGIT_BAD };
 
 /* One byte of a number in hand: sign, digits, CR, LF. */
@@ -229,11 +237,16 @@ void redis_request_step(struct redis_call *c);
 void redis_request_begins(struct redis_call *c);
 void redis_request_ends(struct redis_call *c);
 void redis_reply_step(struct redis_call *c);
-void redis_reply_ends(struct redis_call *c);
 void redis_reply_data_ends(struct redis_call *c);
+void redis_push_begins_at_word(struct redis_call *c, uint64_t values);
+
+/* redis_answer.c */
+void redis_top_begins(struct redis_call *c, uint8_t type);
+void redis_word_is_known(struct redis_call *c);
+void redis_top_value_ends(struct redis_call *c);
+void redis_reply_ends(struct redis_call *c);
 void redis_push_ends(struct redis_call *c);
 void redis_tell_reply(struct redis_call *c, enum part part, uint64_t at);
-void redis_push_begins_at_word(struct redis_call *c, uint64_t values);
 
 /* redis_lost.c */
 void redis_lose_request(struct redis_call *c);

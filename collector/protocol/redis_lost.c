@@ -225,7 +225,7 @@ static void look_further(struct redis_call *c, const uint8_t *line, uint64_t tot
 static bool reads_pushes(const struct redis *s, uint8_t type)
 {
     if (type == '>')
-        return s->resp3;
+        return true;
     return !s->resp3 && (s->subscribed[0] | s->subscribed[1] | s->subscribed[2]) != 0;
 }
 

@@ -1,12 +1,8 @@
 /*
- * redis_reply.c - replies and pushes: values of RESP2 and RESP3, nested, streamed.
+ * redis_reply.c - the grammar of what a server sends: values of RESP2 and RESP3, nested, streamed.
  *
- * In:      redis.c                               Out: emit_fn
+ * In:      redis.c                               Out: emit_fn (through redis_answer.c)
  * Context: P
- *
- * A top value is an answer or a push. Most are known by their first byte; in RESP2 with
- * subscriptions an array is known by its first element, in MONITOR a line by its first word. Until
- * then nothing is told of it.
  */
 #include "collector/protocol/redis.h"
 
@@ -18,239 +14,13 @@ static const uint8_t form_of[256] = {
     ['$'] = FORM_STRING, ['='] = FORM_STRING, ['!'] = FORM_STRING, ['*'] = FORM_COUNT,
     ['%'] = FORM_COUNT,  ['~'] = FORM_COUNT,  ['>'] = FORM_COUNT,  ['|'] = FORM_COUNT};
 
-/* --- what a first element says ------------------------------------------------------------ */
-
-enum news { NEWS_NONE, NEWS_MESSAGE, NEWS_SUBSCRIBED, NEWS_UNSUBSCRIBED };
-
-static enum news news_of(const struct redis_replies *r, enum redis_class *class)
-{
-    static const struct {
-        const char *word;
-        enum news news;
-        enum redis_class class;
-    } known[] = {{"message", NEWS_MESSAGE, TO_CHANNEL},
-                 {"pmessage", NEWS_MESSAGE, TO_PATTERN},
-                 {"smessage", NEWS_MESSAGE, TO_SHARD},
-                 {"subscribe", NEWS_SUBSCRIBED, TO_CHANNEL},
-                 {"psubscribe", NEWS_SUBSCRIBED, TO_PATTERN},
-                 {"ssubscribe", NEWS_SUBSCRIBED, TO_SHARD},
-                 {"unsubscribe", NEWS_UNSUBSCRIBED, TO_CHANNEL},
-                 {"punsubscribe", NEWS_UNSUBSCRIBED, TO_PATTERN},
-                 {"sunsubscribe", NEWS_UNSUBSCRIBED, TO_SHARD}};
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        if (strlen(known[i].word) == r->word_len &&
-            memcmp(known[i].word, r->word, r->word_len) == 0) {
-            *class = known[i].class;
-            return known[i].news;
-        }
-    }
-    return NEWS_NONE;
-}
-
-static bool is_subscription(const struct redis_special *front)
-{
-    return front && (front->kind == KIND_SUBSCRIBE || front->kind == KIND_UNSUBSCRIBE);
-}
-
-/* This news is what the oldest command without an answer asked for. */
-static bool answers_front(const struct redis *s, enum news news, enum redis_class class)
-{
-    const struct redis_special *front = redis_front(s);
-    if (!front || front->class != class)
-        return false;
-    return (front->kind == KIND_SUBSCRIBE && news == NEWS_SUBSCRIBED) ||
-           (front->kind == KIND_UNSUBSCRIBE && news == NEWS_UNSUBSCRIBED);
-}
-
-/* The third element told how many subscriptions are left (shards are counted by themselves). */
-static void count_subscriptions(struct redis *s, enum redis_class class)
-{
-    const uint64_t total = s->replies.number;
-    uint64_t others = 0;
-    if (class != TO_SHARD)
-        others = s->subscribed[class == TO_CHANNEL ? TO_PATTERN : TO_CHANNEL];
-    s->subscribed[class] = total > others ? total - others : 0;
-}
-
-static bool is_subscribed(const struct redis *s)
-{
-    return (s->subscribed[0] | s->subscribed[1] | s->subscribed[2]) != 0;
-}
-
-/* --- parts -------------------------------------------------------------------------------- */
-
-void redis_tell_reply(struct redis_call *c, enum part part, uint64_t at)
-{
-    const struct redis_replies *r = &c->redis->replies;
-    struct message *m = &c->message;
-    if (r->error) {
-        m->error = true;
-        m->error_text.at = r->word;
-        m->error_text.len = r->word_len;
-    }
-    redis_tell(c, part, at);
-    m->error = false;
-    m->error_text.at = NULL;
-    m->error_text.len = 0;
-}
-
-static void tell_head(struct redis_call *c)
-{
-    c->redis->replies.head_told = true;
-    redis_tell_reply(c, RESPONSE_HEAD, redis_at(c));
-}
-
-/* The value in hand is (part of) an answer. */
-static void is_answer(struct redis_call *c)
-{
-    struct redis *s = c->redis;
-    struct redis_replies *r = &s->replies;
-    r->as = ANSWER;
-    if (r->open)
-        return;
-    r->open = true;
-    r->inferred |= s->requests_lost || s->answers_lost || redis_outstanding(s) == 0;
-    redis_tell(c, RESPONSE_BEGIN, c->begin_at);
-    if (!r->error)
-        tell_head(c);
-}
-
-static void value_is_over(struct redis_replies *r)
-{
-    r->as = UNDECIDED;
-    r->begun = r->error = r->capture = r->first = false;
-    r->word_len = 0;
-    r->number = 0;
-    r->depth = 0;
-    r->attributes = 0;
-    r->phase = SAY_TYPE;
-}
-
-/* The answer in hand is complete, or as complete as it will be. */
-void redis_reply_ends(struct redis_call *c)
-{
-    struct redis_replies *r = &c->redis->replies;
-    redis_tell_reply(c, RESPONSE_END, redis_at(c));
-    value_is_over(r);
-    r->wire = r->body = 0;
-    r->open = r->head_told = r->inferred = false;
-    r->answers_left = 0;
-    redis_answer_passes(c->redis);
-}
-
-void redis_push_ends(struct redis_call *c)
-{
-    struct redis_replies *r = &c->redis->replies;
-    struct message *m = &c->message;
-    const bool line = r->top == '+';
-    m->verb.at = line ? (const uint8_t *)"monitor" : r->word;
-    m->verb.len = line ? 7 : r->word_len;
-    redis_tell(c, PUSH, redis_at(c));
-    m->verb.at = NULL;
-    m->verb.len = 0;
-    value_is_over(r);
-    r->wire = r->body = 0;
-    r->inferred = false;
-}
-
-/* --- a top value ends --------------------------------------------------------------------- */
-
-static bool word_is(const struct redis_replies *r, const char *word)
-{
-    return strlen(word) == r->word_len && memcmp(word, r->word, r->word_len) == 0;
-}
-
-/* What an answered command changes for what comes. True: the connection is a replica's now. */
-static bool takes_effect(struct redis *s, enum redis_kind kind)
-{
-    const struct redis_replies *r = &s->replies;
-    const bool ok = r->top == '+' && !r->error;
-    if (kind == KIND_HELLO && (r->top == '%' || r->top == '*'))
-        s->resp3 = r->top == '%';
-    else if (kind == KIND_MONITOR && ok && word_is(r, "OK"))
-        s->monitor = true;
-    else if (kind == KIND_RESET && ok) {
-        s->resp3 = s->monitor = false;
-        memset(s->subscribed, 0, sizeof s->subscribed);
-    }
-    return (kind == KIND_PSYNC && ok) || (kind == KIND_SYNC && r->top == '$');
-}
-
-/* One of the values of an answer to a subscription, or the only one of any other. */
-static void answer_value_ends(struct redis_call *c)
-{
-    struct redis *s = c->redis;
-    struct redis_replies *r = &s->replies;
-    const struct redis_special *front = redis_front(s);
-    const enum redis_kind kind = front ? front->kind : KIND_PLAIN;
-    enum redis_class class = TO_CHANNEL;
-    const enum news news = is_subscription(front) ? news_of(r, &class) : NEWS_NONE;
-    if (r->answers_left == 0) {
-        uint64_t values = 1;
-        if (news != NEWS_NONE)
-            values = front->channels ? front->channels : s->subscribed[front->class];
-        r->answers_left = values > UINT32_MAX ? UINT32_MAX : values ? (uint32_t)values : 1;
-    }
-    if (news == NEWS_SUBSCRIBED || news == NEWS_UNSUBSCRIBED)
-        count_subscriptions(s, class);
-    if (--r->answers_left > 0) {
-        value_is_over(r);
-        return;
-    }
-    const bool replica = takes_effect(s, kind);
-    redis_reply_ends(c);
-    if (replica)
-        redis_upgrade(c);
-}
-
-static void top_value_ends(struct redis_call *c)
-{
-    struct redis_replies *r = &c->redis->replies;
-    enum redis_class class = TO_CHANNEL;
-    if (r->as == UNDECIDED)
-        is_answer(c);
-    if (r->as == ANSWER) {
-        if (!r->head_told)
-            tell_head(c);
-        answer_value_ends(c);
-        return;
-    }
-    const enum news news = r->top == '+' ? NEWS_NONE : news_of(r, &class);
-    if (news == NEWS_SUBSCRIBED || news == NEWS_UNSUBSCRIBED)
-        count_subscriptions(c->redis, class);
-    redis_push_ends(c);
-}
-
-/* The word that was captured decides what its value is. */
-static void word_is_known(struct redis_call *c)
-{
-    const struct redis *s = c->redis;
-    struct redis_replies *r = &c->redis->replies;
-    enum redis_class class = TO_CHANNEL;
-    bool push = false;
-    r->capture = false;
-    if (r->as != UNDECIDED)
-        return;
-    const enum news news = news_of(r, &class);
-    if (r->top == '+')
-        push = r->word_len > 0 && r->word[0] >= '0' && r->word[0] <= '9';
-    else if (r->top == '>')
-        push = !answers_front(s, news, class);
-    else
-        push = news == NEWS_MESSAGE || (news != NEWS_NONE && !answers_front(s, news, class));
-    if (push)
-        r->as = PUSHED;
-    else
-        is_answer(c);
-}
-
 /* A value is complete; so may be those around it. */
 static void value_ends(struct redis_call *c)
 {
     struct redis_replies *r = &c->redis->replies;
     r->phase = SAY_TYPE;
     if (r->capture)
-        word_is_known(c);
+        redis_word_is_known(c);
     while (r->depth > 0) {
         uint64_t *todo = &r->todo[r->depth - 1];
         if (*todo == REDIS_STREAMED || --*todo > 0)
@@ -261,7 +31,7 @@ static void value_ends(struct redis_call *c)
             return; /* the value it goes with comes next */
         }
     }
-    top_value_ends(c);
+    redis_top_value_ends(c);
 }
 
 /* "." after the last element. */
@@ -274,41 +44,12 @@ static void stream_ends(struct redis_call *c)
 
 /* --- one value ---------------------------------------------------------------------------- */
 
-static void capture_begins(struct redis_replies *r)
-{
-    r->capture = true;
-    r->word_done = false;
-    r->word_len = 0;
-}
-
 static void number_begins(struct redis_replies *r, enum redis_reply_phase phase)
 {
     r->phase = (uint8_t)phase;
     r->value = 0;
     r->digits = 0;
     r->minus = r->streamed = false;
-}
-
-/* A top value begins (attributes may have come before it). */
-static void top_begins(struct redis_call *c, uint8_t type)
-{
-    struct redis *s = c->redis;
-    struct redis_replies *r = &s->replies;
-    const struct redis_special *front = redis_front(s);
-    r->top = type;
-    r->error = type == '-' || type == '!';
-    if (r->error || (type == '+' && (s->monitor || front)))
-        capture_begins(r);
-    if (type == '>') {
-        r->first = true;
-        r->as = is_subscription(front) ? UNDECIDED : PUSHED;
-    } else if (type == '*' && !s->resp3 && (is_subscribed(s) || is_subscription(front))) {
-        r->first = true;
-        if (!is_subscribed(s))
-            is_answer(c);
-    } else if (type != '+' || !s->monitor) {
-        is_answer(c);
-    }
 }
 
 static void aggregate(struct redis_call *c, uint64_t count)
@@ -422,13 +163,13 @@ static void value_begins(struct redis_call *c)
     c->p++;
     r->type = type;
     if (r->depth == 0 && type != '|') {
-        top_begins(c, type);
+        redis_top_begins(c, type);
     } else if (r->depth == 1 && r->first && type != '|' && r->attributes == 0) {
         r->first = false;
         if (type == '$' || type == '+' || type == '=')
-            capture_begins(r);
+            redis_capture_begins(r);
         else
-            word_is_known(c);
+            redis_word_is_known(c);
     }
     if (form_of[type] == FORM_TEXT || is_sync_snapshot(c->redis)) {
         text_begins(c);
