@@ -1,8 +1,10 @@
 /*
- * bench_calls.c - what a wrapped call adds in a real process, with its system call: bare against watched.
+ * bench_calls.c - what a wrapped call adds in a real process, with its system call: bare against
+ * watched.
  *
- * bench_record measures our part alone; here the whole call stands beside the whole call, so the differences are small
- * beside their spread. Connections are Unix stream sockets, the cheapest ones that count as such.
+ * bench_record measures our part alone; here the whole call stands beside the whole call, so the
+ * differences are small beside their spread. Connections are Unix stream sockets, the cheapest ones
+ * that count as such.
  */
 #include "bench/slices.h"
 
@@ -13,8 +15,18 @@
 #include <sys/un.h>
 
 enum {
-    TRANSFER_64, TRANSFER_256, TRANSFER_1024, TRANSFER_4096, AGAIN, TURN, OPEN_CLOSE, FILE_WRITE, NULL_READ, CONNECTION,
-    BY_NUMBER, KINDS
+    TRANSFER_64,
+    TRANSFER_256,
+    TRANSFER_1024,
+    TRANSFER_4096,
+    AGAIN,
+    TURN,
+    OPEN_CLOSE,
+    FILE_WRITE,
+    NULL_READ,
+    CONNECTION,
+    BY_NUMBER,
+    KINDS
 };
 static const struct {
     const char *name;
@@ -61,7 +73,8 @@ static void transfer(size_t size, int rounds)
 {
     static char in[4096];
     for (int i = 0; i < rounds; i++)
-        if (send(ends[0], data, size, 0) != (ssize_t)size || recv(ends[1], in, size, 0) != (ssize_t)size)
+        if (send(ends[0], data, size, 0) != (ssize_t)size ||
+            recv(ends[1], in, size, 0) != (ssize_t)size)
             exit(1);
 }
 

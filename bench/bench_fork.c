@@ -1,5 +1,6 @@
 /*
- * bench_fork.c - what the recorder adds to the start of a program and to a fork: bare against watched, in turns.
+ * bench_fork.c - what the recorder adds to the start of a program and to a fork: bare against
+ * watched, in turns.
  */
 #include "bench/slices.h"
 
@@ -116,8 +117,10 @@ int main(int argc, char **argv)
     if (slices_init(&s, "fork"))
         return 1;
     starts(&s, "/bin/true", (char *[]){"/bin/true", NULL}, STARTS);
-    starts(&s, "/usr/bin/python3 -S -c 1", (char *[]){"/usr/bin/python3", "-S", "-c", "1", NULL}, 100);
-    starts(&s, "/usr/sbin/nginx -v", (char *[]){"/bin/sh", "-c", "exec /usr/sbin/nginx -v 2>/dev/null", NULL}, 100);
+    starts(&s, "/usr/bin/python3 -S -c 1", (char *[]){"/usr/bin/python3", "-S", "-c", "1", NULL},
+           100);
+    starts(&s, "/usr/sbin/nginx -v",
+           (char *[]){"/bin/sh", "-c", "exec /usr/sbin/nginx -v 2>/dev/null", NULL}, 100);
     forks(&s, "fork + _exit + waitpid", 0);
     forks(&s, "vfork + _exit + waitpid", 1);
     slices_fini(&s);

@@ -1,11 +1,13 @@
 /*
- * bench_malloc.c - what counting adds to an allocation: glibc, jemalloc, tcmalloc, mimalloc, bare against watched.
+ * bench_malloc.c - what counting adds to an allocation: glibc, jemalloc, tcmalloc, mimalloc, bare
+ * against watched.
  */
 #include "bench/slices.h"
 
 enum { PAIR_64, PAIR_1000, CALLOC_64, REALLOC, BATCH, KINDS };
-static const char *const kind_names[KINDS] = {"malloc(64) free", "malloc(1000) free", "calloc(1, 64) free",
-                                              "malloc(64) realloc(128) free", "1000 malloc(16..500), then free"};
+static const char *const kind_names[KINDS] = {"malloc(64) free", "malloc(1000) free",
+                                              "calloc(1, 64) free", "malloc(64) realloc(128) free",
+                                              "1000 malloc(16..500), then free"};
 static const int kind_rounds[KINDS] = {20000, 20000, 20000, 10000, 20};
 
 static inline void *keep(void *p)
@@ -64,7 +66,8 @@ static void one_allocator(struct slices *s, const char *name, const char *librar
 
 static bool is_installed(const char *library)
 {
-    static const char *const folders[] = {"/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib"};
+    static const char *const folders[] = {"/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib",
+                                          "/usr/local/lib"};
     char path[256];
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
         snprintf(path, sizeof path, "%s/%s", folders[i], library);

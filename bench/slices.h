@@ -1,10 +1,12 @@
 /*
- * slices.h - the same work in two processes, one bare and one watched, in alternating slices of one run.
+ * slices.h - the same work in two processes, one bare and one watched, in alternating slices of one
+ * run.
  *
- * A worker is this program again, started with `--worker` and perhaps with a preload; it reads "kind rounds" lines and
- * answers with ns for each. Between slices the parent does what the collector would: gives the lanes' chunks back.
- * Reported are medians; for what is added the median and the quartiles of the differences of neighbouring slices, and
- * `best`, the difference of the two fastest slices: the number to read when the machine is busy.
+ * A worker is this program again, started with `--worker` and perhaps with a preload; it reads
+ * "kind rounds" lines and answers with ns for each. Between slices the parent does what the
+ * collector would: gives the lanes' chunks back. Reported are medians; for what is added the median
+ * and the quartiles of the differences of neighbouring slices, and `best`, the difference of the
+ * two fastest slices: the number to read when the machine is busy.
  */
 #ifndef SONDE_BENCH_SLICES_H
 #define SONDE_BENCH_SLICES_H
@@ -40,7 +42,8 @@ struct slices {
 };
 
 struct comparison {
-    double bare, watched, added, low, high, best; /* ns: medians; of the differences: median, quartiles; of the fastest */
+    double bare, watched, added, low, high,
+        best; /* ns: medians; of the differences: median, quartiles; of the fastest */
 };
 
 static inline int slices_init(struct slices *s, const char *name)
@@ -82,7 +85,8 @@ static inline void slices_fini(struct slices *s)
 static inline void slices_environment(const struct slices *s, bool watched, const char *after)
 {
     char preload[PATH_MAX * 2], place[64];
-    snprintf(preload, sizeof preload, "%s%s%s", watched ? s->library : "", watched && *after ? ":" : "", after);
+    snprintf(preload, sizeof preload, "%s%s%s", watched ? s->library : "",
+             watched && *after ? ":" : "", after);
     snprintf(place, sizeof place, "%d:%d:bench", (int)getppid(), s->fd);
     if (*preload)
         setenv("LD_PRELOAD", preload, 1);
@@ -98,7 +102,8 @@ static inline struct worker slices_start(const struct slices *s, bool watched, c
 {
     struct worker w;
     int to[2], from[2];
-    if (pipe2(to, O_CLOEXEC) || pipe2(from, O_CLOEXEC)) /* the other worker must not hold them open */
+    if (pipe2(to, O_CLOEXEC) ||
+        pipe2(from, O_CLOEXEC)) /* the other worker must not hold them open */
         exit(1);
     w.pid = fork();
     if (!w.pid) {
@@ -161,7 +166,8 @@ static inline void slices_drain(struct slices *s)
         if (!l->read_chunk)
             l->read_chunk = load_acquire(&l->first);
         while (l->read_chunk) {
-            uint32_t next = load_acquire(&s->view.chunk[l->read_chunk - 1].next), old = l->read_chunk - 1;
+            uint32_t next = load_acquire(&s->view.chunk[l->read_chunk - 1].next),
+                     old = l->read_chunk - 1;
             if (!next)
                 break;
             l->read_chunk = next;
@@ -198,22 +204,26 @@ static inline struct comparison slices_judge(double *bare, double *watched, int 
     return c;
 }
 
-static inline void slices_line(struct slices *s, const char *group, const char *name, const struct comparison *c)
+static inline void slices_line(struct slices *s, const char *group, const char *name,
+                               const struct comparison *c)
 {
-    printf("%-8s %-41s bare %10.1f  watched %10.1f  added %8.1f ns (%.1f to %.1f, best %.1f)\n", group, name, c->bare,
-           c->watched, c->added, c->low, c->high, c->best);
+    printf("%-8s %-41s bare %10.1f  watched %10.1f  added %8.1f ns (%.1f to %.1f, best %.1f)\n",
+           group, name, c->bare, c->watched, c->added, c->low, c->high, c->best);
     fflush(stdout);
     if (s->json)
         fprintf(s->json,
-                "%s\n{\"group\": \"%s\", \"name\": \"%s\", \"bare_ns\": %.2f, \"watched_ns\": %.2f, \"added_ns\": %.2f, "
+                "%s\n{\"group\": \"%s\", \"name\": \"%s\", \"bare_ns\": %.2f, \"watched_ns\": "
+                "%.2f, \"added_ns\": %.2f, "
                 "\"added_low_ns\": %.2f, \"added_high_ns\": %.2f, \"added_best_ns\": %.2f}",
-                s->first ? "" : ",", group, name, c->bare, c->watched, c->added, c->low, c->high, c->best);
+                s->first ? "" : ",", group, name, c->bare, c->watched, c->added, c->low, c->high,
+                c->best);
     s->first = false;
 }
 
 /* `count` slices of each worker, taking turns in who begins; the first few warm up. */
-static inline struct comparison slices_compare(struct slices *s, struct worker *bare, struct worker *watched, int kind,
-                                               int rounds, int count)
+static inline struct comparison slices_compare(struct slices *s, struct worker *bare,
+                                               struct worker *watched, int kind, int rounds,
+                                               int count)
 {
     double b[SLICES_MAX], w[SLICES_MAX];
     for (int i = -3; i < count; i++) {

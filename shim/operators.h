@@ -1,10 +1,11 @@
 /*
  * operators.h - C++ operator new and delete as the linker names them.
  *
- * An allocator library (jemalloc, tcmalloc, mimalloc) brings its own, which reach its heap without passing through
- * malloc; libstdc++'s own call malloc and free. So they are exported, counted where they come from the object that malloc
- * comes from, and where they do not, withdrawn from our symbol table before the program runs: a C++ plug-in that is
- * loaded later then finds the definition that it would have found without us.
+ * An allocator library (jemalloc, tcmalloc, mimalloc) brings its own, which reach its heap without
+ * passing through malloc; libstdc++'s own call malloc and free. So they are exported, counted where
+ * they come from the object that malloc comes from, and where they do not, withdrawn from our
+ * symbol table before the program runs: a C++ plug-in that is loaded later then finds the
+ * definition that it would have found without us.
  *
  * nothrow: const std::nothrow_t &; alignment: std::align_val_t.
  */

@@ -5,8 +5,9 @@
 #define SONDE_PROCESS_H
 
 /*
- * Before a system call that may take something away from the process: its number and first two arguments. prctl with
- * PR_SET_TSC and seccomp's mode 1 make rdtsc a SIGSEGV, seccomp's filters kill for system calls. Other numbers are nothing.
+ * Before a system call that may take something away from the process: its number and first two
+ * arguments. prctl with PR_SET_TSC and seccomp's mode 1 make rdtsc a SIGSEGV, seccomp's filters
+ * kill for system calls. Other numbers are nothing.
  */
 void process_before_syscall(long number, long first, long second);
 

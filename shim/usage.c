@@ -1,11 +1,12 @@
 /*
  * usage.c - how block sizes are known here, and everything of usage.h that is no plain add.
  *
- * In:      see usage.h.                         Out: the same; real.c for the allocator's functions.
+ * In:      see usage.h.                         Out: the same; real.c for the allocator's
+ *          functions.
  * Owns:    `usage`.
  * Context: S; usage_attached and the first allocation of a process are I.
- * Sharing: `usage` is written when one thread runs; its mode later from CHECK to GLIBC or CALL, both right at any time,
- *          and to NONE.
+ * Sharing: `usage` is written when one thread runs; its mode later from CHECK to GLIBC or CALL,
+ *          both right at any time, and to NONE.
  * Failure: see usage.h.
  */
 #define _GNU_SOURCE
@@ -21,7 +22,7 @@
 struct usage usage = {.extras = ~0u}; /* until it is known: marks tell what another one counted */
 __thread uint32_t usage_laneless __attribute__((tls_model("initial-exec")));
 
-/* --- whose allocator is it --------------------------------------------------------------------------------------- */
+/* --- whose allocator is it --- */
 
 static bool stands_in(const char *name, uintptr_t object)
 {
@@ -58,7 +59,8 @@ static bool mallctl_pointer(const char *name, uint64_t **at)
 static bool mallctl_works(void)
 {
     uint64_t *allocated, *freed;
-    return mallctl_pointer("thread.allocatedp", &allocated) && mallctl_pointer("thread.deallocatedp", &freed);
+    return mallctl_pointer("thread.allocatedp", &allocated) &&
+           mallctl_pointer("thread.deallocatedp", &freed);
 }
 
 /* tcmalloc gives sampled blocks whole pages, which nallocx does not foresee. */
@@ -73,18 +75,21 @@ static bool is_sampling(void)
 
 static uint32_t mode_of(uintptr_t object)
 {
-    bool whole = stands_in("free", object) && stands_in("realloc", object) && stands_in("calloc", object);
+    bool whole =
+        stands_in("free", object) && stands_in("realloc", object) && stands_in("calloc", object);
     usage.usable = (size_t(*)(void *))real_find("malloc_usable_size", NULL);
     if (!whole || !stands_in("malloc_usable_size", object))
         return USAGE_COUNT;
     if (stands_in("mallctl", object)) {
-        usage.mallctl = (int (*)(const char *, void *, size_t *, void *, size_t))real_find("mallctl", NULL);
+        usage.mallctl =
+            (int (*)(const char *, void *, size_t *, void *, size_t))real_find("mallctl", NULL);
         if (mallctl_works())
             return USAGE_MALLCTL;
     }
     if (stands_in("gnu_get_libc_version", object))
         return USAGE_CHECK;
-    usage.nallocx = stands_in("nallocx", object) ? (size_t(*)(size_t, int))real_find("nallocx", NULL) : NULL;
+    usage.nallocx =
+        stands_in("nallocx", object) ? (size_t(*)(size_t, int))real_find("nallocx", NULL) : NULL;
     return usage.nallocx && !is_sampling() ? USAGE_SIZED : USAGE_CALL;
 }
 
@@ -92,7 +97,8 @@ static uint32_t mode_of(uintptr_t object)
 static uint32_t find_out(uint32_t *flags)
 {
     uintptr_t object = 0;
-    bool hidden = real_is_hidden("malloc"); /* what reaches us then are leftovers, whose blocks are that malloc's */
+    bool hidden = real_is_hidden(
+        "malloc"); /* what reaches us then are leftovers, whose blocks are that malloc's */
     if (hidden || !real_find("malloc", &object)) {
         usage.extras = 0;
         *flags = hidden ? PROCESS_OWN_MALLOC : 0;
@@ -101,7 +107,8 @@ static uint32_t find_out(uint32_t *flags)
     usage.extras = extras_of(object);
     uint32_t mode = mode_of(object);
     if (mode != USAGE_COUNT)
-        usage.usable(NULL); /* tcmalloc's calls operator new, once: not when it is asked for that block */
+        usage.usable(
+            NULL); /* tcmalloc's calls operator new, once: not when it is asked for that block */
     *flags = mode == USAGE_MALLCTL ? PROCESS_MALLCTL : mode == USAGE_COUNT ? PROCESS_NO_SIZES : 0;
     return mode;
 }
@@ -135,9 +142,12 @@ void usage_attached(struct process_slot *slot)
     errno = saved;
 }
 
-/* --- out of line ------------------------------------------------------------------------------------------------- */
+/* --- out of line --- */
 
-/* Is glibc's layout as we know it? Every block of a process's first ones says so, or we ask for each from now on. */
+/*
+ * Is glibc's layout as we know it? Every block of a process's first ones says so, or we ask for
+ * each from now on.
+ */
 static size_t checked_size(void *block)
 {
     size_t told = usage.usable(block), read;
@@ -169,18 +179,25 @@ size_t usage_size_slow(void *block)
     return bytes;
 }
 
-/* This thread's jemalloc counters, from the thread's start on. Only here, where the allocator is surely not inside a call. */
+/*
+ * This thread's jemalloc counters, from the thread's start on. Only here, where the allocator is
+ * surely not inside a call.
+ */
 static void bind_counters(void)
 {
     uint64_t *freed;
     if (!self.jemalloc_allocated && mallctl_pointer("thread.deallocatedp", &freed)) {
         self.jemalloc_freed = freed;
-        compiler_barrier(); /* totals_refresh, maybe in a signal handler, looks at jemalloc_allocated first */
+        compiler_barrier(); /* totals_refresh, maybe in a signal handler, looks at
+                               jemalloc_allocated first */
         mallctl_pointer("thread.allocatedp", &self.jemalloc_allocated);
     }
 }
 
-/* No lane left: the process's shared totals, by atomic adds. Not attached (a moment at most): not counted. */
+/*
+ * No lane left: the process's shared totals, by atomic adds. Not attached (a moment at most): not
+ * counted.
+ */
 static void took_laneless(void *block)
 {
     if (!shim.attached)
@@ -200,9 +217,11 @@ static void took_in_lane(struct lane *l, void *block, bool fresh)
     if (usage.mode == USAGE_MALLCTL)
         bind_counters();
     else if (usage.mode != USAGE_COUNT)
-        add_own(&l->allocated, usage.mode == USAGE_CHECK ? checked_size(block) : usage.usable(block));
+        add_own(&l->allocated,
+                usage.mode == USAGE_CHECK ? checked_size(block) : usage.usable(block));
     if (usage.mode == USAGE_MALLCTL && forked)
-        self.jemalloc_allocated_base -= usage.usable(block); /* the lane was taken after this block was counted */
+        self.jemalloc_allocated_base -=
+            usage.usable(block); /* the lane was taken after this block was counted */
     add_own(&l->allocations, 1);
 }
 

@@ -1,25 +1,33 @@
 /*
  * usage.h - what this thread allocated and freed: the running totals in its lane's header.
  *
- * In:      wrap_memory.c, wrap_operators.c, lifecycle.c.    Out: the lane's totals; the process's where a thread has no lane.
+ * In:      wrap_memory.c, wrap_operators.c, lifecycle.c.    Out: the lane's totals; the process's
+ *          where a thread has no lane.
  * Owns:    how block sizes are known here (`usage.mode`).
- * Context: S. Nothing here takes a lock, allocates, asks the loader or makes a system call; every total is one plain add.
- * Sharing: a lane is its own thread's; `usage` is written by the first allocation of the process, again by attach.
+ * Context: S. Nothing here takes a lock, allocates, asks the loader or makes a system call; every
+ *          total is one plain add.
+ * Sharing: a lane is its own thread's; `usage` is written by the first allocation of the process,
+ *          again by attach.
  * Failure: a block whose size nobody can tell counts as an allocation without bytes.
  *
  * Bytes are usable sizes. Where they come from:
- *   GLIBC    the size word before the block, read here: asking malloc_usable_size costs 3 ns a pair more. The first
- *            CHECKS blocks are compared with malloc_usable_size (mode CHECK); one difference, and CALL it is.
+ *   GLIBC    the size word before the block, read here: asking malloc_usable_size costs 3 ns a pair
+ *            more. The first CHECKS blocks are compared with malloc_usable_size (mode CHECK); one
+ *            difference, and CALL it is.
  *   CALL     malloc_usable_size of the object that malloc comes from (tcmalloc, mimalloc, others).
- *   SIZED    the same, but malloc and calloc ask nallocx, which knows it from the wanted size (tcmalloc: 5 ns less a pair).
- *   MALLCTL  jemalloc counts bytes itself, per thread; its counters are copied into the lane by the calls that follow
- *            and by each event (totals_refresh in record.h): a thread's last free is seen at its next call, if any.
- *   COUNT    malloc, free, realloc, calloc and malloc_usable_size do not come from one object: allocations only.
+ *   SIZED    the same, but malloc and calloc ask nallocx, which knows it from the wanted size
+ *            (tcmalloc: 5 ns less a pair).
+ *   MALLCTL  jemalloc counts bytes itself, per thread; its counters are copied into the lane by the
+ *            calls that follow and by each event (totals_refresh in record.h): a thread's last free
+ *            is seen at its next call, if any.
+ *   COUNT    malloc, free, realloc, calloc and malloc_usable_size do not come from one object:
+ *            allocations only.
  *   NONE     nothing is counted: no arena, or memory.heap is off.
  *
- * The kill switch does not stop these adds: a pause would leave `freed` and `allocated` apart for ever, and the adds
- * cannot fail, wait or be seen. What they sum up to reaches the collector with the lane header, as `outside`.
- * A vfork child counts into its parent's lane: it works on its parent's heap while the parent stands still.
+ * The kill switch does not stop these adds: a pause would leave `freed` and `allocated` apart for
+ * ever, and the adds cannot fail, wait or be seen. What they sum up to reaches the collector with
+ * the lane header, as `outside`. A vfork child counts into its parent's lane: it works on its
+ * parent's heap while the parent stands still.
  */
 #ifndef SONDE_USAGE_H
 #define SONDE_USAGE_H
@@ -63,11 +71,15 @@ struct usage {
 extern struct usage usage __attribute__((visibility("hidden")));
 
 /* What a thread without a lane counted: tells a wrapper whether one beneath it counted already. */
-extern __thread uint32_t usage_laneless __attribute__((tls_model("initial-exec"), visibility("hidden")));
+extern __thread uint32_t usage_laneless
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 #define USAGE_CHECKS 64u
 
-/* Called by lifecycle.c when this process has a slot, also after fork; or when it will never have one (NULL). */
+/*
+ * Called by lifecycle.c when this process has a slot, also after fork; or when it will never have
+ * one (NULL).
+ */
 void usage_attached(struct process_slot *);
 
 /* Out of line: first calls, threads without a lane, allocators other than glibc's. Keep errno. */
@@ -90,8 +102,8 @@ static inline struct lane *usage_lane(void)
 }
 
 /*
- * The block's size where glibc keeps it: the word before it holds the chunk's bytes and three flags. Blocks with a
- * mapping of their own (false) have another overhead: they are asked for.
+ * The block's size where glibc keeps it: the word before it holds the chunk's bytes and three
+ * flags. Blocks with a mapping of their own (false) have another overhead: they are asked for.
  */
 static inline bool usage_glibc_size(const void *block, size_t *bytes)
 {
@@ -100,7 +112,9 @@ static inline bool usage_glibc_size(const void *block, size_t *bytes)
     return __builtin_expect(!(word & 2), 1);
 }
 
-/* A block that is about to be freed or resized: its bytes, 0 where they are not needed. NULL is 0. */
+/*
+ * A block that is about to be freed or resized: its bytes, 0 where they are not needed. NULL is 0.
+ */
 static inline size_t usage_size(void *block)
 {
     size_t bytes;
@@ -109,7 +123,10 @@ static inline size_t usage_size(void *block)
     return usage.mode == USAGE_MALLCTL && usage_lane() ? 0 : usage_size_slow(block);
 }
 
-/* An allocation returned this block (NULL: it failed, nothing is counted). Returns it, so that callers end in a jump. */
+/*
+ * An allocation returned this block (NULL: it failed, nothing is counted). Returns it, so that
+ * callers end in a jump.
+ */
 static inline void *usage_took(void *block)
 {
     struct lane *l = usage_lane();
@@ -143,8 +160,8 @@ static inline void usage_gave(size_t bytes)
 }
 
 /*
- * Mode MALLCTL: what this thread freed until now. Before a call that frees `block`, so that it can end in a jump (1 ns);
- * with NULL after one.
+ * Mode MALLCTL: what this thread freed until now. Before a call that frees `block`, so that it can
+ * end in a jump (1 ns); with NULL after one.
  */
 static inline void usage_gave_counted(void *block)
 {
@@ -156,8 +173,9 @@ static inline void usage_gave_counted(void *block)
 }
 
 /*
- * For functions that may or may not end in another wrapped one (libstdc++'s operator new calls malloc, jemalloc's
- * operator delete calls free, glibc's reallocarray calls realloc): the marks differ when that one has counted.
+ * For functions that may or may not end in another wrapped one (libstdc++'s operator new calls
+ * malloc, jemalloc's operator delete calls free, glibc's reallocarray calls realloc): the marks
+ * differ when that one has counted.
  */
 static inline uint64_t usage_taken_mark(void)
 {

@@ -6,9 +6,9 @@
  * Context: S; also before any constructor, after all destructors, with the loader's lock held.
  * Failure: see usage.h.
  *
- * Allocations are counted after the call; what is freed is measured and counted before it, as the block may be another
- * thread's at once. Pointers pass unchanged, no block has a header of ours. realloc counts as an allocation of the new size
- * and a free of the old one.
+ * Allocations are counted after the call; what is freed is measured and counted before it, as the
+ * block may be another thread's at once. Pointers pass unchanged, no block has a header of ours.
+ * realloc counts as an allocation of the new size and a free of the old one.
  */
 #define _GNU_SOURCE
 #include <malloc.h>
@@ -73,7 +73,7 @@ EXPORTED void *reallocarray(void *block, size_t count, size_t size)
     size_t old = usage_size(block);
     uint64_t mark = usage_taken_mark();
     void *new = real.reallocarray(block, count, size);
-    if (new && mark == usage_taken_mark()) {
+    if (new &&mark == usage_taken_mark()) {
         usage_gave(old);
         usage_took(new);
     }

@@ -1,11 +1,13 @@
 /*
- * wrap_operators.c - C++ operator new and delete where the allocator brings its own; see operators.h.
+ * wrap_operators.c - C++ operator new and delete where the allocator brings its own; see
+ * operators.h.
  *
  * In:      C++ code.                             Out: usage.h.
- * Context: S. bad_alloc passes through our frames, and so does a new_handler that leaves by longjmp.
+ * Context: S. bad_alloc passes through our frames, and so does a new_handler that leaves by
+ *          longjmp.
  *
- * The real operator may end in a wrapped malloc or free after all (jemalloc's delete jumps to free): then that one has
- * counted, which the marks tell.
+ * The real operator may end in a wrapped malloc or free after all (jemalloc's delete jumps to
+ * free): then that one has counted, which the marks tell.
  */
 #define _GNU_SOURCE
 #include "shim/operators.h"
@@ -24,23 +26,33 @@ void operators_withdraw(void)
     real_withdraw(names, sizeof names / sizeof *names);
 }
 
-#define COUNT_NEW(call)                                                                                                \
-    if (!usage_extra(EXTRA_OPERATORS))                                                                                 \
-        return call;                                                                                                   \
-    uint64_t mark = usage_taken_mark();                                                                                \
-    void *block = call;                                                                                                \
-    if (mark == usage_taken_mark())                                                                                    \
-        usage_took(block);                                                                                             \
+#define COUNT_NEW(call)                                                                            \
+    if (!usage_extra(EXTRA_OPERATORS))                                                             \
+        return call;                                                                               \
+    uint64_t mark = usage_taken_mark();                                                            \
+    void *block = call;                                                                            \
+    if (mark == usage_taken_mark())                                                                \
+        usage_took(block);                                                                         \
     return block
 
-#define COUNT_DELETE(call)                                                                                             \
-    size_t bytes = usage_extra(EXTRA_OPERATORS) ? usage_size(block) : 0;                                               \
-    uint64_t mark = usage_given_mark();                                                                                \
-    if (usage.mode == USAGE_MALLCTL)                                                                                   \
-        usage_gave_counted(block);                                                                                       \
-    call;                                                                                                              \
-    if (bytes && mark == usage_given_mark())                                                                           \
-        usage_gave(bytes)
+/* Its bytes, to be counted after the call unless another one did; 0: counted already, or never. */
+static inline size_t measured(void *block)
+{
+    if (!usage_extra(EXTRA_OPERATORS))
+        return 0;
+    if (usage.mode != USAGE_MALLCTL)
+        return usage_size(block);
+    usage_gave_counted(block);
+    return 0;
+}
+
+#define COUNT_DELETE(call)                                                                         \
+    size_t bytes = measured(block);                                                                \
+    uint64_t mark = usage_given_mark();                                                            \
+    call;                                                                                          \
+    if (bytes && mark == usage_given_mark()) {                                                     \
+        usage_gave(bytes);                                                                         \
+    }
 
 EXPORTED void *_Znwm(size_t size)
 {
@@ -72,12 +84,14 @@ EXPORTED void *_ZnamSt11align_val_t(size_t size, size_t alignment)
     COUNT_NEW(real._ZnamSt11align_val_t(size, alignment));
 }
 
-EXPORTED void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment, const void *nothrow)
+EXPORTED void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment,
+                                                  const void *nothrow)
 {
     COUNT_NEW(real._ZnwmSt11align_val_tRKSt9nothrow_t(size, alignment, nothrow));
 }
 
-EXPORTED void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment, const void *nothrow)
+EXPORTED void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment,
+                                                  const void *nothrow)
 {
     COUNT_NEW(real._ZnamSt11align_val_tRKSt9nothrow_t(size, alignment, nothrow));
 }
@@ -132,12 +146,14 @@ EXPORTED void _ZdaPvmSt11align_val_t(void *block, size_t size, size_t alignment)
     COUNT_DELETE(real._ZdaPvmSt11align_val_t(block, size, alignment));
 }
 
-EXPORTED void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *block, size_t alignment, const void *nothrow)
+EXPORTED void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *block, size_t alignment,
+                                                  const void *nothrow)
 {
     COUNT_DELETE(real._ZdlPvSt11align_val_tRKSt9nothrow_t(block, alignment, nothrow));
 }
 
-EXPORTED void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *block, size_t alignment, const void *nothrow)
+EXPORTED void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *block, size_t alignment,
+                                                  const void *nothrow)
 {
     COUNT_DELETE(real._ZdaPvSt11align_val_tRKSt9nothrow_t(block, alignment, nothrow));
 }

@@ -4,10 +4,10 @@
  * In:      the program; vfork.S for exec; syscall.S.   Out: record.h, lifecycle.h.
  * Context: S
  *
- * Observed before the call, as nothing may come after it: exec, exit. After it: fork in the parent, and the wait family
- * when it told that a process has ended. A child of vfork only forwards: it stands in its parent's memory. posix_spawn,
- * system and popen make their children inside libc and are left alone; so are _Fork and clone, whose children are known by
- * the epoch page.
+ * Observed before the call, as nothing may come after it: exec, exit. After it: fork in the parent,
+ * and the wait family when it told that a process has ended. A child of vfork only forwards: it
+ * stands in its parent's memory. posix_spawn, system and popen make their children inside libc and
+ * are left alone; so are _Fork and clone, whose children are known by the epoch page.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -25,9 +25,10 @@
 #include "shim/vfork.h"
 #include "wire/raw.h"
 
-_Static_assert(offsetof(struct thread_local_block, in_vfork) == SELF_IN_VFORK, "vfork.S knows this place");
+_Static_assert(offsetof(struct thread_local_block, in_vfork) == SELF_IN_VFORK,
+               "vfork.S knows this place");
 
-/* --- begin ------------------------------------------------------------------------------------------------------- */
+/* --- begin --- */
 
 pid_t on_fork(void)
 {
@@ -45,7 +46,7 @@ pid_t on_fork(void)
     return pid;
 }
 
-/* --- exec and exit ----------------------------------------------------------------------------------------------- */
+/* --- exec and exit --- */
 
 static void record_last(uint8_t type, int64_t result)
 {
@@ -70,10 +71,10 @@ void *before_exec(int which)
     record_last(EVENT_EXEC, 0);
     errno = saved;
     void *const functions[] = {
-        [EXEC_EXECVE] = (void *)real.execve,   [EXEC_EXECV] = (void *)real.execv,
-        [EXEC_EXECVP] = (void *)real.execvp,   [EXEC_EXECVPE] = (void *)real.execvpe,
-        [EXEC_EXECL] = (void *)real.execl,     [EXEC_EXECLP] = (void *)real.execlp,
-        [EXEC_EXECLE] = (void *)real.execle,   [EXEC_FEXECVE] = (void *)real.fexecve,
+        [EXEC_EXECVE] = (void *)real.execve,     [EXEC_EXECV] = (void *)real.execv,
+        [EXEC_EXECVP] = (void *)real.execvp,     [EXEC_EXECVPE] = (void *)real.execvpe,
+        [EXEC_EXECL] = (void *)real.execl,       [EXEC_EXECLP] = (void *)real.execlp,
+        [EXEC_EXECLE] = (void *)real.execle,     [EXEC_FEXECVE] = (void *)real.fexecve,
         [EXEC_EXECVEAT] = (void *)real.execveat,
     };
     return functions[which] ? functions[which] : (void *)absent;
@@ -126,7 +127,7 @@ EXPORTED void quick_exit(int status)
     __builtin_unreachable();
 }
 
-/* --- wait -------------------------------------------------------------------------------------------------------- */
+/* --- wait --- */
 
 struct waiting {
     struct lane *lane;
@@ -134,7 +135,10 @@ struct waiting {
     bool on;
 };
 
-/* A parent that waits for a child may do so for the request it serves: this mark is no end of its claim. */
+/*
+ * A parent that waits for a child may do so for the request it serves: this mark is no end of its
+ * claim.
+ */
 static struct waiting wait_enter(void)
 {
     struct waiting w = {.on = recording()};
@@ -148,8 +152,11 @@ static struct waiting wait_enter(void)
 static void reaped(const struct waiting *w, pid_t pid, int status)
 {
     struct event_argument a = {.argument = pid};
-    struct observation o = {
-        .type = EVENT_REAPED, .descriptor = -1, .entry = w->entry, .time = ticks_now(), .result = status};
+    struct observation o = {.type = EVENT_REAPED,
+                            .descriptor = -1,
+                            .entry = w->entry,
+                            .time = ticks_now(),
+                            .result = status};
     record_note(w->lane, &o, &a, sizeof a);
 }
 
@@ -235,7 +242,7 @@ int on_waitid(idtype_t type, id_t id, siginfo_t *info, int options)
     return result;
 }
 
-/* --- what takes the clock or system calls away --------------------------------------------------------------------- */
+/* --- what takes the clock or system calls away --- */
 
 static bool takes_clock(long number, long first, long second)
 {

@@ -1,6 +1,7 @@
 /*
- * live_heap_churn.c - 5000 short threads, a few at once, each with a few allocations: more threads than there are lanes
- * in the long run, ended ones' lanes must serve again or the process's own totals take over.
+ * live_heap_churn.c - 5000 short threads, a few at once, each with a few allocations: more threads
+ * than there are lanes in the long run, ended ones' lanes must serve again or the process's own
+ * totals take over.
  *
  * With -v prints the process's pid and the totals of all these threads.
  */

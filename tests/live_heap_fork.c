@@ -1,9 +1,11 @@
 /*
- * live_heap_fork.c - forks while other threads allocate; each child allocates, frees some of its parent's blocks, and
- * keeps its own books, which begin at zero.
+ * live_heap_fork.c - forks while other threads allocate; each child allocates, frees some of its
+ * parent's blocks, and keeps its own books, which begin at zero.
  *
- * Prints "ok". With -v also, per child, its pid and what it allocated, freed and how many allocations it made.
- * Usage: live_heap_fork [-v] [children [raw]]: raw forks past the handlers of pthread_atfork, when no other thread allocates.
+ * Prints "ok". With -v also, per child, its pid and what it allocated, freed and how many
+ * allocations it made.
+ * Usage: live_heap_fork [-v] [children [raw]]: raw forks past the handlers of pthread_atfork, when
+ * no other thread allocates.
  */
 #include <malloc.h>
 #include <pthread.h>
@@ -72,7 +74,8 @@ static bool one_child(void **inherited, unsigned number, struct book *told)
     if (!pid)
         in_child(inherited, ends[1], number);
     close(ends[1]);
-    bool right = pid > 0 && read(ends[0], told, sizeof *told) == sizeof *told && told->pid == pid && !told->failed;
+    bool right = pid > 0 && read(ends[0], told, sizeof *told) == sizeof *told && told->pid == pid &&
+                 !told->failed;
     close(ends[0]);
     return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0 && right;
 }

@@ -1,8 +1,9 @@
 /*
- * live_heap_late_lane.c - a thread that allocates, waits for a byte on stdin (or its end), and allocates again.
+ * live_heap_late_lane.c - a thread that allocates, waits for a byte on stdin (or its end), and
+ * allocates again.
  *
- * test_usage lets it begin when no lane is left, and has some before it goes on. Usage: live_heap_late_lane [-v] [count]:
- * with -v the pid and the totals of that thread.
+ * test_usage lets it begin when no lane is left, and has some before it goes on. Usage:
+ * live_heap_late_lane [-v] [count]: with -v the pid and the totals of that thread.
  */
 #include <malloc.h>
 #include <pthread.h>
@@ -51,8 +52,8 @@ int main(int argc, char **argv)
         return 1;
     pthread_join(worker, NULL);
     if (verbose)
-        printf("%d %llu %llu %llu\n", (int)getpid(), (unsigned long long)allocated, (unsigned long long)freed,
-               (unsigned long long)allocations);
+        printf("%d %llu %llu %llu\n", (int)getpid(), (unsigned long long)allocated,
+               (unsigned long long)freed, (unsigned long long)allocations);
     puts("ok");
     return 0;
 }

@@ -1,8 +1,9 @@
 /*
  * live_heap_operators.c - C++ operator new and delete in all their forms, by their link names.
  *
- * Usage: live_heap_operators [-v]: also tid and totals, as live_heap_threads. The block's size is asked of malloc_usable_size,
- * which is right where operators end in malloc or come from the allocator itself.
+ * Usage: live_heap_operators [-v]: also tid and totals, as live_heap_threads. The block's size is
+ * asked of malloc_usable_size, which is right where operators end in malloc or come from the
+ * allocator itself.
  */
 #include <errno.h>
 #include <malloc.h>
@@ -167,8 +168,8 @@ int main(int argc, char **argv)
     if (!verbose) /* mimalloc ends the program there */
         out_of_memory();
     if (verbose)
-        printf("%ld %llu %llu %llu\n", worker_tid, (unsigned long long)allocated, (unsigned long long)freed,
-               (unsigned long long)allocations);
+        printf("%ld %llu %llu %llu\n", worker_tid, (unsigned long long)allocated,
+               (unsigned long long)freed, (unsigned long long)allocations);
     puts(failed ? "failed" : "ok");
     return failed;
 }

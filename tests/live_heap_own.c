@@ -1,6 +1,7 @@
 /*
- * live_heap_own.c - a program with a malloc of its own, which its libraries use too: a recorder sees none of it, and
- * must not touch its blocks. Every block is one more piece of a large array; nothing is ever given back.
+ * live_heap_own.c - a program with a malloc of its own, which its libraries use too: a recorder
+ * sees none of it, and must not touch its blocks. Every block is one more piece of a large array;
+ * nothing is ever given back.
  */
 #include <errno.h>
 #include <stdbool.h>

@@ -1,6 +1,7 @@
 /*
- * live_heap_places.c - allocations where they are easily spoilt: before main, after exit handlers, in threads with the
- * smallest stack, in their key destructors, with a pending dlerror(), in a plug-in loaded later, and errno.
+ * live_heap_places.c - allocations where they are easily spoilt: before main, after exit handlers,
+ * in threads with the smallest stack, in their key destructors, with a pending dlerror(), in a
+ * plug-in loaded later, and errno.
  */
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,8 +1,10 @@
 /*
- * live_heap_signal.c - allocations in a signal handler, on an alternative stack, while the thread is in other calls.
+ * live_heap_signal.c - allocations in a signal handler, on an alternative stack, while the thread
+ * is in other calls.
  *
- * The thread itself does not allocate meanwhile (that would be undefined without a recorder too): it writes and reads.
- * With -v prints tid and totals as live_heap_threads does: of the handler's blocks, freed later by main.
+ * The thread itself does not allocate meanwhile (that would be undefined without a recorder too):
+ * it writes and reads. With -v prints tid and totals as live_heap_threads does: of the handler's
+ * blocks, freed later by main.
  */
 #include <errno.h>
 #include <malloc.h>
@@ -88,8 +90,8 @@ int main(int argc, char **argv)
     }
     pthread_join(worker, NULL);
     if (verbose)
-        printf("%ld %llu %llu %llu\n", worker_tid, (unsigned long long)allocated, (unsigned long long)freed,
-               (unsigned long long)allocations);
+        printf("%ld %llu %llu %llu\n", worker_tid, (unsigned long long)allocated,
+               (unsigned long long)freed, (unsigned long long)allocations);
     puts(failed || count != BLOCKS ? "failed" : "ok");
     return failed || count != BLOCKS;
 }

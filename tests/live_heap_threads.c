@@ -1,8 +1,10 @@
 /*
- * live_heap_threads.c - N threads allocate and free by every function of the family and keep their own books.
+ * live_heap_threads.c - N threads allocate and free by every function of the family and keep their
+ * own books.
  *
- * Prints "ok" when the allocator behaved. With -v it also prints, per thread, the tid and what it allocated, freed and
- * how many allocations it made, by malloc_usable_size: test_usage compares that with the lanes.
+ * Prints "ok" when the allocator behaved. With -v it also prints, per thread, the tid and what it
+ * allocated, freed and how many allocations it made, by malloc_usable_size: test_usage compares
+ * that with the lanes.
  * Usage: live_heap_threads [-v] [threads] [rounds]
  */
 #include <errno.h>
@@ -135,7 +137,8 @@ static bool refusals(void)
     void *p = NULL;
     errno = 0;
     bool right = !malloc(huge) && errno == ENOMEM && !calloc(huge, 4) && !realloc(NULL, huge);
-    right &= posix_memalign(&p, 3, 10) == EINVAL && !reallocarray(NULL, huge, 3) && !aligned_alloc(64, huge);
+    right &= posix_memalign(&p, 3, 10) == EINVAL && !reallocarray(NULL, huge, 3) &&
+             !aligned_alloc(64, huge);
     void *small = malloc(10);
     right &= small && !realloc(small, huge);
     free(small);
@@ -162,7 +165,8 @@ int main(int argc, char **argv)
         failed |= pthread_join(threads[i], NULL) != 0;
         failed |= books[i].failed;
     }
-    failed |= pthread_create(&threads[0], NULL, only_free, &books[count]) || pthread_join(threads[0], NULL);
+    failed |= pthread_create(&threads[0], NULL, only_free, &books[count]) ||
+              pthread_join(threads[0], NULL);
     for (unsigned i = 0; i <= count && verbose; i++)
         printf("%ld %llu %llu %llu\n", books[i].tid, (unsigned long long)books[i].allocated,
                (unsigned long long)books[i].freed, (unsigned long long)books[i].allocations);

@@ -1,8 +1,10 @@
 /*
- * live_process_clock.c - processes that may no longer read the time stamp counter, or make system calls, live on.
+ * live_process_clock.c - processes that may no longer read the time stamp counter, or make system
+ * calls, live on.
  *
- * PR_SET_TSC makes rdtsc a SIGSEGV; seccomp's mode 1 does that too and kills for everything but read, write and exit;
- * a filter may kill for whatever it does not list. Each child does what it did before, on a connection and on the heap.
+ * PR_SET_TSC makes rdtsc a SIGSEGV; seccomp's mode 1 does that too and kills for everything but
+ * read, write and exit; a filter may kill for whatever it does not list. Each child does what it
+ * did before, on a connection and on the heap.
  */
 #include <errno.h>
 #include <linux/filter.h>
@@ -42,8 +44,8 @@ static bool talk(const int ends[2])
     char text[64] = "";
     for (int i = 0; i < 100; i++) {
         void *p = malloc((size_t)i * 3 + 1);
-        if (!p || write(ends[0], "over to you", 12) != 12 || read(ends[1], text, sizeof text) != 12 ||
-            strcmp(text, "over to you") != 0)
+        if (!p || write(ends[0], "over to you", 12) != 12 ||
+            read(ends[1], text, sizeof text) != 12 || strcmp(text, "over to you") != 0)
             return false;
         free(p);
     }
@@ -73,15 +75,18 @@ static bool strict_by_number(void)
 /* read, write, exit_group; everything else kills */
 static bool filtered(void)
 {
-#define ALLOW(number) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
-    struct sock_filter rules[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-                                  ALLOW(SYS_read),
-                                  ALLOW(SYS_write),
-                                  ALLOW(SYS_exit),
-                                  ALLOW(SYS_exit_group),
-                                  BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)};
+#define ALLOW(number)                                                                              \
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+    struct sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        ALLOW(SYS_read),
+        ALLOW(SYS_write),
+        ALLOW(SYS_exit),
+        ALLOW(SYS_exit_group),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)};
     struct sock_fprog program = {sizeof rules / sizeof *rules, rules};
-    return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+    return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) &&
+           !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
 static int one(bool (*restrict_ourselves)(void))

@@ -1,7 +1,8 @@
 /*
  * live_process_exec.c - every exec function hands over its arguments and its environment unchanged.
  *
- * Each child becomes this program again, which prints what it was given. One of them cleans its environment.
+ * Each child becomes this program again, which prints what it was given. One of them cleans its
+ * environment.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /*
- * live_process_exit.c - how children end, told by every function that waits: the same codes, signals, handlers and
- * output with and without a recorder.
+ * live_process_exit.c - how children end, told by every function that waits: the same codes,
+ * signals, handlers and output with and without a recorder.
  */
 #include <errno.h>
 #include <signal.h>

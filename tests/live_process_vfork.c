@@ -1,8 +1,10 @@
 /*
- * live_process_vfork.c - 200 children by vfork that close their parent's connection before exec; the parent talks on.
+ * live_process_vfork.c - 200 children by vfork that close their parent's connection before exec;
+ * the parent talks on.
  *
- * A vfork child lives in its parent's memory: what a recorder notes there would be wrong for the parent. Also a vfork
- * inside a vfork child, children that exec nothing, and posix_spawn, system and popen, which make theirs inside libc.
+ * A vfork child lives in its parent's memory: what a recorder notes there would be wrong for the
+ * parent. Also a vfork inside a vfork child, children that exec nothing, and posix_spawn, system
+ * and popen, which make theirs inside libc.
  */
 #include <netinet/in.h>
 #include <spawn.h>
@@ -38,7 +40,8 @@ static bool connect_to_self(int ends[2])
 static bool status_is(pid_t pid, int wanted)
 {
     int status = -1;
-    return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == wanted;
+    return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+           WEXITSTATUS(status) == wanted;
 }
 
 static bool exec_after_close(const int ends[2])
@@ -117,7 +120,8 @@ int main(void)
     for (int i = 0; i < ROUNDS && right; i++) {
         right &= exec_after_close(ends);
         right &= i % 10 || (exit_after_close(ends) && nested(ends));
-        right &= send(ends[0], &(char){(char)i}, 1, 0) == 1 && recv(ends[1], &c, 1, 0) == 1 && c == (char)i;
+        right &= send(ends[0], &(char){(char)i}, 1, 0) == 1 && recv(ends[1], &c, 1, 0) == 1 &&
+                 c == (char)i;
     }
     right &= fork_inside(ends) && by_libc();
     puts(right ? "ok" : "failed");

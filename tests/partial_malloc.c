@@ -1,6 +1,7 @@
 /*
- * partial_malloc.c - a library for test_usage: an allocator that brings malloc, free, calloc and realloc, but no
- * malloc_usable_size. Blocks have a header, so that libc's must never be asked about them.
+ * partial_malloc.c - a library for test_usage: an allocator that brings malloc, free, calloc and
+ * realloc, but no malloc_usable_size. Blocks have a header, so that libc's must never be asked
+ * about them.
  */
 #include <stddef.h>
 #include <string.h>

@@ -1,7 +1,9 @@
 /*
- * test_usage.c - the heap totals in the lanes against the books that the live programs keep themselves.
+ * test_usage.c - the heap totals in the lanes against the books that the live programs keep
+ * themselves.
  *
- * Each case makes an arena, runs a program under libsonde.so and reads the lanes after its death: no collector between.
+ * Each case makes an arena, runs a program under libsonde.so and reads the lanes after its death:
+ * no collector between.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -39,8 +41,8 @@ struct run {
     } row[ROWS_MAX];
     char last_line[64];
     uint32_t features; /* enum arena_feature; 0: heap and data */
-    bool starve; /* no lane is left until the program says that it waits */
-    int to;      /* its stdin */
+    bool starve;       /* no lane is left until the program says that it waits */
+    int to;            /* its stdin */
 };
 
 static const char *build(void)
@@ -95,7 +97,10 @@ static void read_rows(struct run *r, FILE *from)
     }
 }
 
-/* `after`: what stands behind our library in LD_PRELOAD. r->starve and r->features are the caller's. */
+/*
+ * `after`: what stands behind our library in LD_PRELOAD. r->starve and r->features are the
+ * caller's.
+ */
 static void run(struct run *r, const char *after, char *const argv[])
 {
     int ends[2], in[2];
@@ -171,7 +176,10 @@ static void assert_totals(struct totals seen, struct totals own)
     assert_int_equal(seen.freed, own.freed);
 }
 
-/* An allocator that cannot tell sizes is not asked for them: libc's malloc_usable_size would take its blocks for libc's. */
+/*
+ * An allocator that cannot tell sizes is not asked for them: libc's malloc_usable_size would take
+ * its blocks for libc's.
+ */
 static void test_without_sizes_only_allocations_count(void **state)
 {
     (void)state;
@@ -218,7 +226,8 @@ static void test_memory_heap_off_counts_nothing(void **state)
 
 static struct totals difference(struct totals a, struct totals b)
 {
-    return (struct totals){a.allocated - b.allocated, a.freed - b.freed, a.allocations - b.allocations};
+    return (struct totals){a.allocated - b.allocated, a.freed - b.freed,
+                           a.allocations - b.allocations};
 }
 
 static void threads_are_exact(const char *after)
@@ -342,18 +351,21 @@ static struct totals workers_of(const struct run *r)
 {
     struct totals all = totals_of(r, process_of(r, r->pid));
     const struct lane *l = lane_of(r, r->pid);
-    return (struct totals){all.allocated - l->allocated, all.freed - l->freed, all.allocations - l->allocations};
+    return (struct totals){all.allocated - l->allocated, all.freed - l->freed,
+                           all.allocations - l->allocations};
 }
 
 /* What was counted before the process was attached is the same in both runs. */
 static void churn_is_exact(const char *after, char *many, uint32_t lanes)
 {
-    char *few_argv[] = {"live_heap_churn", "-v", "20", NULL}, *many_argv[] = {"live_heap_churn", "-v", many, NULL};
+    char *few_argv[] = {"live_heap_churn", "-v", "20", NULL},
+         *many_argv[] = {"live_heap_churn", "-v", many, NULL};
     struct run *few = calloc(1, sizeof *few), *lot = calloc(1, sizeof *lot);
     run(few, after, few_argv);
     run(lot, after, many_argv);
     assert_int_equal(lot->view.arena->s_lanes_high, lanes);
-    assert_totals(difference(workers_of(lot), workers_of(few)), difference(lot->row[0].own, few->row[0].own));
+    assert_totals(difference(workers_of(lot), workers_of(few)),
+                  difference(lot->row[0].own, few->row[0].own));
     done(few);
     done(lot);
     free(few);
@@ -381,13 +393,15 @@ static void test_threads_beyond_the_last_lane_count_for_their_process_on_jemallo
 /* What main itself does is the same in both runs. */
 static void late_lane_is_exact(const char *after)
 {
-    char *few_argv[] = {"live_heap_late_lane", "-v", "0", NULL}, *many_argv[] = {"live_heap_late_lane", "-v", "1000", NULL};
+    char *few_argv[] = {"live_heap_late_lane", "-v", "0", NULL},
+         *many_argv[] = {"live_heap_late_lane", "-v", "1000", NULL};
     struct run *few = calloc(1, sizeof *few), *lot = calloc(1, sizeof *lot);
     few->starve = lot->starve = true;
     run(few, after, few_argv);
     run(lot, after, many_argv);
     const struct process_slot *p = process_of(lot, lot->pid);
-    assert_true(p->s_allocations > 2000 && p->s_allocations < 4000); /* the first half; the second is a lane's */
+    assert_true(p->s_allocations > 2000 &&
+                p->s_allocations < 4000); /* the first half; the second is a lane's */
     assert_totals(difference(totals_of(lot, p), totals_of(few, process_of(few, few->pid))),
                   difference(lot->row[0].own, few->row[0].own));
     done(few);
