@@ -244,7 +244,8 @@ void supervisor_environment(const struct supervisor *s, pid_t supervisor)
     const char *allocator = s->settings->allocator ? ":libjemalloc.so.2" : "";
     snprintf(preload, sizeof preload, "%s%s%s%s", s->library, allocator, others && *others ? ":" : "",
              others ? others : "");
-    snprintf(arena, sizeof arena, "%d:%d:%s", supervisor, s->arena_fd, s->settings->token);
+    snprintf(arena, sizeof arena, "%d:%d:%s:%u:%" PRIu64, supervisor, s->arena_fd, s->settings->token,
+             s->view.arena->features, s->view.arena->sample_bytes);
     setenv("LD_PRELOAD", preload, 1);
     setenv(SONDE_ENV_ARENA, arena, 1);
     unsetenv("SONDE_API_KEY");

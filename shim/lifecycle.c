@@ -44,6 +44,9 @@ static struct {
     uint32_t uid;
     char token[32];
     char executable[256];
+    bool has_settings; /* of the run, for an arena of our own */
+    uint32_t features;
+    uint64_t sample_bytes;
 } own; /* of this process, and in a child until it attaches: of its parent */
 
 struct shim_state shim;
@@ -112,24 +115,37 @@ static char *put_number(char *to, uint64_t n)
 
 /* --- which arena ------------------------------------------------------------------------------------------------ */
 
-/* "<pid>:<fd>:<token>" → the path of the supervisor's descriptor; keeps the token. */
-static bool parse_place(const char *value, char path[64])
+/* Digits → number; moves on. */
+static uint64_t take_number(const char **at)
 {
-    uint64_t n[2] = {0, 0};
-    for (int i = 0; i < 2; i++) {
-        const char *first = value;
-        for (; *value >= '0' && *value <= '9' && value - first < 10; value++)
-            n[i] = n[i] * 10 + (uint64_t)(*value - '0');
-        if (value == first || *value++ != ':')
-            return false;
-    }
-    size_t i = 0;
-    for (; value[i] && value[i] != ':' && value[i] != '/' && i + 1 < sizeof own.token; i++)
-        own.token[i] = value[i];
-    own.token[i] = 0;
-    char *to = put_number(put_text(path, "/proc/"), n[0]);
-    *put_number(put_text(to, "/fd/"), n[1]) = 0;
-    return i > 0;
+    uint64_t n = 0;
+    for (int i = 0; **at >= '0' && **at <= '9' && i < 19; i++)
+        n = n * 10 + (uint64_t)(*(*at)++ - '0');
+    return n;
+}
+
+static bool take_colon(const char **at)
+{
+    return **at == ':' && (*at)++;
+}
+
+/* "<pid>:<fd>:<token>[:<features>[:<sample bytes>]]" → the path of the supervisor's descriptor; keeps the rest. */
+static bool parse_place(const char *at, char path[64])
+{
+    char *to = put_number(put_text(path, "/proc/"), take_number(&at));
+    if (!take_colon(&at))
+        return false;
+    *put_number(put_text(to, "/fd/"), take_number(&at)) = 0;
+    if (!take_colon(&at))
+        return false;
+    size_t n = 0;
+    for (; *at && *at != ':' && *at != '/' && n + 1 < sizeof own.token; n++)
+        own.token[n] = *at++;
+    own.token[n] = 0;
+    own.has_settings = take_colon(&at);
+    own.features = (uint32_t)take_number(&at);
+    own.sample_bytes = take_colon(&at) ? take_number(&at) : 0;
+    return n > 0;
 }
 
 static bool is_off(void)
@@ -178,8 +194,10 @@ static int open_fallback(const char *path, uint32_t uid)
     return open_and_check(fd);
 }
 
-static int make_fallback(const char *path)
+static int make_fallback(const char *path, uint32_t uid)
 {
+    if (!arena_may_be(ARENA_MIN_BYTES))
+        return -EFBIG;
     long fd = raw4(SYS_openat, AT_FDCWD, (long)path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return (int)fd;
@@ -192,12 +210,17 @@ static int make_fallback(const char *path)
         void *mapping = (void *)at; // NOLINT(performance-no-int-to-ptr): an address from the kernel
         struct arena *a = mapping;
         a->clock = clock_choose();
+        a->uid = uid;
         clock_anchor(a);
         error = arena_format(mapping, ARENA_MIN_BYTES, own.token, &shim.view);
     } else
         error = (int)at;
     if (error)
         raw3(SYS_unlinkat, AT_FDCWD, (long)path, 0);
+    else if (own.has_settings) {
+        shim.view.arena->features = own.features;
+        shim.view.arena->sample_bytes = own.sample_bytes;
+    }
     raw1(SYS_close, fd);
     return error;
 }
@@ -212,12 +235,7 @@ static int attach_fallback(void)
         return 0;
     fallback_path(path, uid, own.pid);
     int error = open_fallback(path, uid);
-    if (error != -ENOENT)
-        return error;
-    error = make_fallback(path);
-    if (!error)
-        shim.view.arena->uid = uid;
-    return error;
+    return error == -ENOENT ? make_fallback(path, uid) : error;
 }
 
 static int attach_arena(const char *place)

@@ -181,9 +181,10 @@ static const char *library(const char *self)
 
 static void start(char **command, int fd, const char *self)
 {
-    char place[64], preload[PATH_MAX + 256];
+    char place[128], preload[PATH_MAX + 256];
     const char *before = getenv("LD_PRELOAD");
-    snprintf(place, sizeof place, "%d:%d:%s", (int)getppid(), fd, view.arena->token);
+    snprintf(place, sizeof place, "%d:%d:%s:%u:%" PRIu64, (int)getppid(), fd, view.arena->token, view.arena->features,
+             view.arena->sample_bytes);
     snprintf(preload, sizeof preload, "%s%s%s", library(self), before ? ":" : "", before ? before : "");
     setenv(SONDE_ENV_ARENA, place, 1);
     setenv("LD_PRELOAD", preload, 1);

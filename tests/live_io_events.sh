@@ -91,13 +91,16 @@ if [ "$(id -u)" = 0 ]; then
     install -m 755 "$BUILD/libsonde.so" "$BUILD/tests/live_io_noplt" "$here"
     chmod 755 "$here"
     find /dev/shm -name 'sonde.*' | sort >"$scratch/before"
-    SONDE_LIBRARY=$here/libsonde.so "$run" setpriv --reuid=65534 --regid=65534 --clear-groups sh -c "'$here/live_io_noplt'; '$here/live_io_noplt'; :" >"$scratch/out" 2>&1 || complain "another user's arena was noticed: $(cat "$scratch/out")"
+    SONDE_LIBRARY=$here/libsonde.so "$run" -f 1 setpriv --reuid=65534 --regid=65534 --clear-groups sh -c "'$here/live_io_noplt'; '$here/live_io_noplt'; :" >"$scratch/out" 2>&1 || complain "another user's arena was noticed: $(cat "$scratch/out")"
     made=$(find /dev/shm -name 'sonde.*' -newer "$scratch/before" | sort | comm -13 "$scratch/before" -)
     [ "$(wc -l <<<"$made")" = 1 ] || complain "fallback arenas: ${made:-none}"
     [ "$(stat -c '%u %a %s %F' "$made")" = "65534 600 8388608 regular file" ] || complain "fallback arena is $(stat -c '%u %a %s %F' "$made")"
     [ "$(head -c 8 "$made")" = SDARENA1 ] || complain "fallback arena is not one"
+    [ "$(od -An -t u4 -j 260 -N 4 "$made")" -eq 1 ] || complain "the run's settings did not reach the fallback arena"
     [ "$(grep -aoc live_io_noplt "$made")" -gt 0 ] || complain "the children did not share their parent's arena"
     [ -z "$made" ] || rm -f "$made"
+    # files may not be that large: pass-through, not SIGXFSZ
+    SONDE_LIBRARY=$here/libsonde.so "$run" prlimit --fsize=102400 setpriv --reuid=65534 --regid=65534 --clear-groups "$here/live_io_noplt" >"$scratch/out" 2>&1 || complain "with small files only: $(cat "$scratch/out")"
     # no room at all: pass-through
     unshare -m sh -c "mount -t tmpfs -o size=16k none /dev/shm && SONDE_LIBRARY='$here/libsonde.so' '$run' setpriv --reuid=65534 --regid=65534 --clear-groups '$here/live_io_noplt' && [ -z \"\$(ls /dev/shm)\" ]" >"$scratch/out" 2>&1 || complain "without shared memory: $(cat "$scratch/out")"
     rm -rf "$here"

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -58,6 +59,19 @@ static void test_create_is_sealed_and_reserved(void **unused)
     assert_int_equal(ftruncate(fd, (off_t)ARENA_MIN_BYTES * 2), -1);
     assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
     drop(&v, fd);
+}
+
+static void test_create_heeds_the_limit_of_file_sizes(void **unused)
+{
+    (void)unused;
+    struct rlimit old, small;
+    struct arena_view v;
+    getrlimit(RLIMIT_FSIZE, &old);
+    small = old;
+    small.rlim_cur = 1 << 20;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    assert_int_equal(arena_create(ARENA_MIN_BYTES, "x", &v), -EFBIG); /* and no SIGXFSZ */
+    setrlimit(RLIMIT_FSIZE, &old);
 }
 
 static void test_format_refuses_small_memory(void **unused)
@@ -349,6 +363,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_create_lays_out_everything_inside),
         cmocka_unit_test(test_create_is_sealed_and_reserved),
+        cmocka_unit_test(test_create_heeds_the_limit_of_file_sizes),
         cmocka_unit_test(test_format_refuses_small_memory),
         cmocka_unit_test(test_open_sees_what_create_made),
         cmocka_unit_test(test_open_checks_header),

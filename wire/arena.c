@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -100,9 +101,17 @@ static void *map_shared(int fd, uint64_t bytes, int *error)
     return (void *)at; // NOLINT(performance-no-int-to-ptr): an address from the kernel
 }
 
+bool arena_may_be(uint64_t bytes)
+{
+    struct rlimit most = {0, 0};
+    return !raw4(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, (long)&most) && most.rlim_cur >= bytes;
+}
+
 int arena_create(uint64_t bytes, const char *token, struct arena_view *out)
 {
     bytes = (bytes + HEADER_BYTES - 1) & ~(uint64_t)(HEADER_BYTES - 1);
+    if (!arena_may_be(bytes))
+        return -EFBIG;
     int fd = (int)raw2(SYS_memfd_create, (long)"sonde", (long)(MFD_CLOEXEC | MFD_ALLOW_SEALING));
     if (fd < 0)
         return fd;

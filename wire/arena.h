@@ -42,7 +42,9 @@
 #define ARENA_DEFAULT_BYTES (UINT64_C(32) << 20)
 
 /* Environment of a watched process. Values are copied at start: set-process-title code overwrites the originals. */
-#define SONDE_ENV_ARENA "SONDE_ARENA" /* "<supervisor pid>:<fd>:<token>": open /proc/<pid>/fd/<fd>, map it, close it */
+/* "<supervisor pid>:<fd>:<token>[:<features>[:<sample bytes>]]": open /proc/<pid>/fd/<fd>, map it, close it. The numbers at
+   the end are the run's settings, for a process that may not open it and makes an arena of its own. */
+#define SONDE_ENV_ARENA "SONDE_ARENA"
 #define SONDE_ENV_OFF "SONDE_OFF"     /* 1: every wrapper only forwards */
 
 enum clock_kind { CLOCK_KIND_TSC = 1, CLOCK_KIND_MONOTONIC = 2 }; /* ticks are TSC cycles, or ns of CLOCK_MONOTONIC */
@@ -225,6 +227,12 @@ struct arena_view {
 
 /* Lays out a zeroed mapping of `bytes`; sets every free stack. 0 or -EINVAL (too small). Context I. */
 int arena_format(void *mapping, uint64_t bytes, const char *token, struct arena_view *out);
+
+/*
+ * May this process make a file of that size? Beyond RLIMIT_FSIZE the kernel does not refuse, it sends SIGXFSZ, which
+ * kills. arena_create asks it.
+ */
+bool arena_may_be(uint64_t bytes);
 
 /* Makes a sealed memfd of `bytes`, formats it. Returns its descriptor (close-on-exec) or -errno. */
 int arena_create(uint64_t bytes, const char *token, struct arena_view *out);
