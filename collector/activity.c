@@ -149,21 +149,23 @@ static struct group group_of_claim(const struct thread *t)
 /* Divided equally, the remainder to the first. Members that were given up meanwhile leave their share to outside. */
 static void divide(struct activity *a, const struct group *g, const struct cost *c)
 {
-    struct cost share = cost_share(c, g->count), left = *c;
-    uint32_t index = g->exchange;
-    for (uint32_t n = 0; n < g->count && index; n++) {
+    struct cost share = cost_share(c, g->count), part = cost_first_share(c, g->count);
+    uint32_t index = g->exchange, n;
+    for (n = 0; n < g->count && index; n++) {
         struct exchange *e = spans_at(a->spans, index);
         if (e->span.id < g->first_id || e->span.id > g->last_id)
             break;
-        struct cost part = n ? share : cost_first_share(c, g->count);
         cost_add(&e->span.cost, &part);
-        left = cost_above(&left, &part);
+        part = share;
         e->span.inferred |= INFERRED_COST;
         if (e->span.shared < g->count)
             e->span.shared = (uint16_t)(g->count < UINT16_MAX ? g->count : UINT16_MAX);
         index = e->next;
     }
-    cost_add(&a->outside, &left);
+    for (; n < g->count; n++) {
+        cost_add(&a->outside, &part);
+        part = share;
+    }
 }
 
 static void charge(struct activity *a, const struct group *g, const struct cost *c)
