@@ -30,7 +30,6 @@ struct moment moment_of(const struct item *item)
 struct connections *connections_new(const struct options *o, const struct protocol *const *known,
                                     const struct feedback *feedback, struct spans *spans, struct activity *activity)
 {
-    static const struct feedback none;
     struct connections *cs = calloc(1, sizeof *cs);
     if (!cs)
         return NULL;
@@ -45,7 +44,8 @@ struct connections *connections_new(const struct options *o, const struct protoc
     cs->spans = spans;
     cs->activity = activity;
     cs->protocols = known;
-    cs->feedback = feedback ? feedback : &none;
+    if (feedback)
+        cs->feedback = *feedback;
     cs->capture = o->capture != 0;
     if (!cs->index || !cs->table || !cs->images || streams_init(cs, o)) {
         connections_free(cs);
@@ -288,8 +288,8 @@ static int64_t event_argument(const struct item *item, int64_t otherwise)
 
 static void ask_address(struct connections *cs, const struct item *item, int32_t descriptor, uint64_t id)
 {
-    if (cs->feedback->ask_address)
-        cs->feedback->ask_address(cs->feedback->to, item->process, descriptor, id);
+    if (cs->feedback.ask_address)
+        cs->feedback.ask_address(cs->feedback.to, item->process, descriptor, id);
 }
 
 static void on_bind(struct connections *cs, const struct item *item)
@@ -393,8 +393,8 @@ static void on_connect(struct connections *cs, struct thread *t, const struct it
 
 static void ask_descriptor(struct connections *cs, const struct item *item)
 {
-    if (cs->feedback->ask_descriptor)
-        cs->feedback->ask_descriptor(cs->feedback->to, item->process, item->event->descriptor,
+    if (cs->feedback.ask_descriptor)
+        cs->feedback.ask_descriptor(cs->feedback.to, item->process, item->event->descriptor,
                                      item->event->connection);
 }
 

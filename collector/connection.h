@@ -106,7 +106,7 @@ struct connections {
     struct spans *spans;
     struct activity *activity;
     const struct protocol *const *protocols;
-    const struct feedback *feedback;
+    struct feedback feedback;
     struct holds *holds;
     struct parsers *parsers;
     struct unread unread[256];

@@ -10,7 +10,7 @@
 #include "collector/rollup.h"
 
 struct pipeline;
-/* `feedback` may be NULL. It and the rollup are borrowed. NULL: no memory. */
+/* `feedback` may be NULL, it is copied. The rollup is borrowed. NULL: no memory. */
 struct pipeline *pipeline_new(const struct options *, const struct feedback *, struct rollup *);
 void pipeline_free(struct pipeline *);
 /* Before the first item: another collector had charged this much of a process that did not end with it. */

@@ -230,8 +230,8 @@ void stream_plan(struct connections *cs, struct connection *c, uint32_t plan)
     if (c->plan == plan)
         return;
     c->plan = (uint8_t)plan;
-    if (cs->feedback->plan)
-        cs->feedback->plan(cs->feedback->to, c->id, plan);
+    if (cs->feedback.plan)
+        cs->feedback.plan(cs->feedback.to, c->id, plan);
 }
 
 /* Boundaries lay in bytes that were not captured: from now on all, here and for those that come by the same door. */

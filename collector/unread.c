@@ -62,8 +62,8 @@ void unread_flag(struct connections *cs, struct connection *c, enum unread_reaso
     c->unread_row = row_of(cs, address, length, reason);
     struct unread *u = &cs->unread[c->unread_row];
     u->connections++;
-    if (!length && c->holder[0].image && cs->feedback->ask_address)
-        cs->feedback->ask_address(cs->feedback->to, c->holder[0].image->number, c->descriptor, c->id);
+    if (!length && c->holder[0].image && cs->feedback.ask_address)
+        cs->feedback.ask_address(cs->feedback.to, c->holder[0].image->number, c->descriptor, c->id);
     for (int way = IN; way <= OUT; way++)
         c->unread_bytes[way] = c->position[way] - c->dialogue.message[way];
     u->bytes_in += c->unread_bytes[IN];

@@ -140,7 +140,7 @@ static inline uint32_t plan_of(uint64_t connection)
 
 static inline void scene_open(void)
 {
-    static const struct feedback feedback = {note_plan, note_address, note_descriptor, NULL};
+    struct feedback feedback = {note_plan, note_address, note_descriptor, NULL};
     struct span *room = scene.span ? scene.span : malloc(SCENE_SPANS * sizeof *room);
     struct options options = scene.options;
     memset(&scene, 0, sizeof scene);
@@ -151,6 +151,7 @@ static inline void scene_open(void)
     scene.now = SCENE_START;
     scene.pipeline = pipeline_new(&scene.options, &feedback, NULL);
     assert_non_null(scene.pipeline);
+    memset(&feedback, 0, sizeof feedback); /* the caller's; it was copied */
 }
 
 static inline void pass_time(uint64_t ns)

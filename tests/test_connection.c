@@ -396,6 +396,25 @@ static void test_unknown_protocols_are_listed_by_their_peer(void **state)
     assert_int_equal(scene.unread[0].bytes_in + scene.unread[0].bytes_out, 33);
 }
 
+static void test_what_looks_like_a_protocol_at_first_is_unknown_in_the_end(void **state)
+{
+    (void)state;
+    accepts(a, 1);
+    for (int i = 0; i < 100; i++) { /* memcached */
+        reads(a, 1, "get foo\r\n");
+        writes(a, 1, "END\r\n");
+        reads(a, 1, "set foo 0 0 3\r\nabc\r\n");
+        writes(a, 1, "STORED\r\n");
+    }
+    closes(a, 1);
+    finish();
+    assert_int_equal(scene.spans, 0);
+    assert_int_equal(scene.unreads, 1);
+    assert_int_equal(scene.unread[0].reason, UNREAD_UNKNOWN);
+    assert_int_equal(scene.unread[0].bytes_in, scene.flow.bytes_in);
+    assert_int_equal(scene.unread[0].bytes_out, scene.flow.bytes_out);
+}
+
 static void test_a_connection_without_bytes_is_not_unread(void **state)
 {
     (void)state;
@@ -783,6 +802,7 @@ int main(void)
         TEST(test_unknown_offsets_are_taken_by_time),
         TEST(test_tls_is_listed_by_its_listener),
         TEST(test_unknown_protocols_are_listed_by_their_peer),
+        TEST(test_what_looks_like_a_protocol_at_first_is_unknown_in_the_end),
         TEST(test_a_connection_without_bytes_is_not_unread),
         TEST(test_an_inherited_connection_is_a_client_when_it_asks),
         TEST(test_a_connection_joined_under_way_is_read_from_its_next_request),
