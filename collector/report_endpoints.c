@@ -56,8 +56,8 @@ void load_endpoints(struct loader *l)
     l->root = report_keep(r, l->roots * sizeof *l->root);
     if (!l->root)
         l->rc = SQLITE_NOMEM;
-    st = load_ask(
-        l, "SELECT endpoint, service, protocol, side, name FROM r_endpoint ORDER BY endpoint");
+    st = load_ask(l, "SELECT endpoint, coalesce(service, '-'), coalesce(protocol, '-'), side,"
+                     " coalesce(name, '-') FROM r_endpoint ORDER BY endpoint");
     while (load_next(l, st) && r->endpoints < 1 << 20) {
         struct report_endpoint *e = &r->endpoint[r->endpoints++];
         e->service = load_text(l, st, 1);

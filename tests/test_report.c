@@ -912,6 +912,49 @@ static void test_bad_files_are_told_apart(void **state)
     assert_int_equal(try_read("b.db", message, sizeof message), -ENODATA);
 }
 
+static void test_a_store_that_somebody_edited_is_read_all_the_same(void **state)
+{
+    (void)state;
+    static const char *const edits[] = {
+        "UPDATE endpoint SET service = NULL",
+        "UPDATE endpoint SET protocol = NULL, name = NULL, side = 7",
+        "UPDATE endpoint SET merged_into = CASE endpoint WHEN 1 THEN 2 ELSE 1 END",
+        "UPDATE endpoint SET merged_into = 4000000000",
+        "UPDATE process SET executable = NULL, service = NULL",
+        "UPDATE run SET command = '{\"a\":1}', settings = '[', host = NULL",
+        "UPDATE run SET start_ns = 9e18, end_ns = 1",
+        "UPDATE total SET latency = x'ff', first = x'00', count = -5",
+        "UPDATE total SET endpoint = endpoint + 1000",
+        "INSERT INTO in_flight VALUES(1, 2, 3, NULL, 4, 5, NULL)",
+        "INSERT INTO unread VALUES(1, 'a', 'b', 1, 1, 1)",
+        "INSERT INTO documents(output) VALUES('u')",
+        "INSERT INTO loss VALUES(1, 'x', 'y', 4)",
+        "INSERT INTO span(endpoint, duration_ns, start_ns, failed) VALUES(1, 1, 1, 1)",
+        "DELETE FROM process",
+        "DELETE FROM interval",
+    };
+    for (size_t i = 0; i < sizeof edits / sizeof *edits; i++) {
+        char path[PATH_MAX], message[PATH_MAX + 256];
+        sqlite3 *db;
+        struct report *r;
+        snprintf(path, sizeof path, "%s/%zu.db", folder, i);
+        struct scene c = nginx_scene(path);
+        end(&c, 0, -1);
+        store_close(c.s);
+        assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, edits[i], NULL, NULL, NULL), SQLITE_OK);
+        sqlite3_close(db);
+        assert_int_equal(
+            report_read(path, &(struct report_query){.slowest = 3}, &r, message, sizeof message),
+            0);
+        struct report_style style = {.columns = 80};
+        free(page(r, &style, false));
+        free(page(r, &style, true));
+        cJSON_Delete(as_json(r));
+        report_free(r);
+    }
+}
+
 static void test_a_run_without_an_end_is_told(void **state)
 {
     (void)state;
@@ -953,6 +996,7 @@ int main(void)
         TEST(test_verdicts),
         TEST(test_unknown_is_null),
         TEST(test_bad_files_are_told_apart),
+        TEST(test_a_store_that_somebody_edited_is_read_all_the_same),
         TEST(test_a_run_without_an_end_is_told),
     };
     setenv("TZ", "UTC", 1);
