@@ -38,8 +38,8 @@ struct sinks {
     bool running;
     uint64_t deadline_ns; /* told by sinks_finish, with `finishing` */
     pthread_mutex_t lock;
-    pthread_cond_t deadline_known;
-    bool finishing;
+    pthread_cond_t moved;     /* one of the two below; CLOCK_MONOTONIC */
+    bool finishing, finished; /* the deadline is known; the thread has nothing left to do */
 };
 
 static void note_documents(struct sinks *s)
@@ -80,7 +80,7 @@ static uint64_t wait_for_deadline(struct sinks *s)
 {
     pthread_mutex_lock(&s->lock);
     while (!s->finishing)
-        pthread_cond_wait(&s->deadline_known, &s->lock);
+        pthread_cond_wait(&s->moved, &s->lock);
     uint64_t deadline = s->deadline_ns;
     pthread_mutex_unlock(&s->lock);
     return deadline;
@@ -123,6 +123,10 @@ static void *run(void *self)
         }
     }
     end(s);
+    pthread_mutex_lock(&s->lock);
+    s->finished = true;
+    pthread_cond_broadcast(&s->moved);
+    pthread_mutex_unlock(&s->lock);
     return NULL;
 }
 
@@ -150,7 +154,11 @@ struct sinks *sinks_start(const struct settings *settings, struct queue *queue, 
         return NULL;
     s->queue = queue;
     pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->deadline_known, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->moved, &attributes);
+    pthread_condattr_destroy(&attributes);
     s->store = store_open(settings->store, settings->token, settings->options.store_bytes, say, to);
     if (s->store) {
         open_outputs(s, settings, say, to);
@@ -182,19 +190,21 @@ const char *sinks_store_path(const struct sinks *s)
 
 int sinks_finish(struct sinks *s, uint64_t deadline_ns)
 {
-    pthread_mutex_lock(&s->lock);
-    s->deadline_ns = deadline_ns;
-    s->finishing = true;
-    pthread_cond_signal(&s->deadline_known);
-    pthread_mutex_unlock(&s->lock);
-    if (!s->running)
-        return 0;
     uint64_t last = deadline_ns + CLOSE_NS;
     struct timespec until = {.tv_sec = (time_t)(last / 1000000000),
                              .tv_nsec = (long)(last % 1000000000)};
-    int rc = pthread_clockjoin_np(s->thread, NULL, CLOCK_MONOTONIC, &until);
+    int rc = 0;
+    pthread_mutex_lock(&s->lock);
+    s->deadline_ns = deadline_ns;
+    s->finishing = true;
+    pthread_cond_broadcast(&s->moved);
+    while (s->running && !s->finished && rc == 0)
+        rc = pthread_cond_timedwait(&s->moved, &s->lock, &until);
+    pthread_mutex_unlock(&s->lock);
     if (rc != 0)
         return -ETIMEDOUT;
+    if (s->running)
+        pthread_join(s->thread, NULL);
     s->running = false;
     return 0;
 }
@@ -216,7 +226,7 @@ int sinks_close(struct sinks *s)
         s->output[i]->close(s->output[i]->self, 0);
     int rc = store_close(s->store);
     pthread_mutex_destroy(&s->lock);
-    pthread_cond_destroy(&s->deadline_known);
+    pthread_cond_destroy(&s->moved);
     free(s);
     return rc;
 }
