@@ -185,7 +185,7 @@ static int choose_store(struct settings *s, bool *unmonitored)
     return 0;
 }
 
-/* --exec: the supervisor becomes a process of its own, outside CMD's family and session; we become CMD. */
+/* --exec: the supervisor becomes a process of its own, outside CMD's family and process group; we become CMD. */
 static int run_exec(struct supervisor *s, char **command)
 {
     int ready[2];
@@ -195,7 +195,7 @@ static int run_exec(struct supervisor *s, char **command)
         return not_monitored(s->settings, "no pipe", -errno, command);
     pid_t child = fork();
     if (!child) {
-        setsid();
+        setpgid(0, 0);
         if (fork())
             _exit(0);
         pid_t me = getpid();

@@ -5,7 +5,7 @@
  * Owns:    the arena's descriptor, the collector process.
  * Context: one thread; all signals blocked and read from a signalfd, so that none can end us before the last event.
  *
- * The collector has a session of its own: Apache signals its whole process group when it stops. We stay in the
+ * The collector has a process group of its own: Apache signals its whole process group when it stops. We stay in the
  * shell's foreground group with CMD, so the terminal's signals reach CMD without us; we pass on only what was sent to
  * us alone, and stop when CMD stops, so that job control works as without us.
  */
@@ -59,7 +59,8 @@ static void become_collector(const struct supervisor *s, int control, int summar
     char supervisor[16];
     const char *store = s->settings->store ? s->settings->store : "none";
     snprintf(supervisor, sizeof supervisor, "%d", getppid());
-    setsid();
+    /* a process group of its own, not a session: see docs/architecture.md */
+    setpgid(0, 0);
     signal(SIGPIPE, SIG_IGN);
     /* above 4 first, lest dup2 closes what is still needed */
     int arena = fcntl(s->arena_fd, F_DUPFD, 10), settings = fcntl(s->settings_fd, F_DUPFD, 10);

@@ -492,6 +492,9 @@ int main(int argc, char **argv)
     signal(SIGINT, SIG_IGN); /* as long as somebody writes, we read */
     signal(SIGTERM, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
+    signal(SIGTSTP, SIG_IGN); /* a message to the terminal must not stop us */
+    signal(SIGTTIN, SIG_IGN);
+    signal(SIGTTOU, SIG_IGN);
     volunteer_for_oom();
     if (open_live(&c, arena))
         return 1;
