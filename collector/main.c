@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -454,6 +455,25 @@ static void volunteer_for_oom(void)
     close(fd);
 }
 
+/*
+ * We sleep most of the time and must not wait long when we wake up: what waits in the arena is lost when it is full. A
+ * higher priority where we may have it; a short slice (Linux 6.12) lets a short task run sooner without it.
+ */
+static void ask_to_run_soon(void)
+{
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } attributes = {.size = 48, .nice = -10, .runtime = 200000};
+    if (syscall(SYS_sched_setattr, 0, &attributes, 0)) {
+        attributes.nice = 0;
+        syscall(SYS_sched_setattr, 0, &attributes, 0); /* refused too by kernels that know no slices: no harm */
+    }
+}
+
 static int usage(void)
 {
     say(NULL, "sonde-collector is started by `sonde run` and `sonde replay`");
@@ -498,5 +518,6 @@ int main(int argc, char **argv)
     volunteer_for_oom();
     if (open_live(&c, arena))
         return 1;
+    ask_to_run_soon(); /* this thread alone: the sinks' has time */
     return run_live(&c);
 }
