@@ -117,7 +117,7 @@ def nginx(workers=1):
     return make
 
 
-def to_us(text):
+def to_us(text): # wrk: 0.00us to hours, "-nan" when nothing came back
     number, unit = re.match(r"([0-9.]+)(us|ms|s|m)$", text).groups()
     return float(number) * {"us": 1, "ms": 1e3, "s": 1e6, "m": 6e7}[unit]
 

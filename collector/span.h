@@ -17,6 +17,16 @@ struct cost {
     uint64_t allocated, freed, allocations, cpu_ns, lock_ns, disk_ns, sleep_ns;
 };
 
+/*
+ * Where a request's time went: of its duration, what its threads spent on the CPU and in waits that were seen. All of it
+ * lies between start_ns and end_ns, unlike `cost`, which has the work before the first byte and after the last one too.
+ * The rest of the duration (less downstream_ns) is unknown: shown, never shared out.
+ */
+struct wall {
+    uint64_t cpu_ns, lock_ns, disk_ns, sleep_ns;
+    uint64_t runqueue_ns; /* concluded: between two calls, neither on the CPU nor in a wait that is seen */
+};
+
 /* What of a span was concluded, not seen. */
 enum inferred {
     INFERRED_START = 1 << 0,    /* its first byte was not captured */
@@ -40,6 +50,11 @@ struct span {
     uint64_t downstream_ns;    /* of it, spent in client spans that are surely its children */
     uint64_t bytes[2], body[2]; /* enum way: wire bytes of its messages, heads included */
     struct cost cost;
+    struct wall wall;
+    bool cpu_known;   /* cost.cpu_ns and wall.cpu_ns were measured */
+    bool waits_known; /* so were lock, disk and sleep */
+    uint32_t samples; /* sampled blocks allocated by it that live when it is handed on (heap.c) */
+    uint64_t retained; /* estimate in bytes, UINT64_MAX: not known (yet) */
     uint64_t connection;
     uint32_t process, thread, tid;
     uint32_t status;   /* 0: unobserved, or the protocol has none */

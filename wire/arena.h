@@ -80,7 +80,10 @@ enum process_flag {
     PROCESS_MALLCTL = 1 << 1,     /* bytes come from jemalloc's thread.allocatedp */
     PROCESS_NO_SIZES = 1 << 2,    /* allocator's parts do not belong together: freed bytes unknown */
     PROCESS_NO_CLOCK = 1 << 3,    /* rdtsc is forbidden here (seccomp mode 1, PR_SET_TSC) */
-    PROCESS_OWN_MALLOC = 1 << 4   /* the executable defines malloc itself: allocations are not seen */
+    PROCESS_OWN_MALLOC = 1 << 4,  /* the executable defines malloc itself: allocations are not seen */
+    PROCESS_NO_CPU = 1 << 5,      /* CPU is not measured here: switched off, or the kernel or libc lacks rseq and no loop
+                                     turn tells either, or a seccomp filter was set that may forbid the clock */
+    PROCESS_NO_STACKS = 1 << 6    /* stacks are not walked here: switched off, or no libunwind, or too old a libc */
 };
 
 /* 512 bytes: one executed image or forked child. */
@@ -192,7 +195,8 @@ struct arena {
     uint64_t sample_bytes; /* mean bytes between sampled stacks */
     uint32_t lane_chunks;  /* most chunks one lane may hold */
     uint32_t exit_wait;
-    uint8_t pad1[256 - 24];
+    uint64_t lock_sample_ns; /* mean ns of waiting for locks between sampled stacks; 0: none */
+    uint8_t pad1[256 - 32];
     /* stacks and counters, each on its own line */
     uint64_t s_free_chunks __attribute__((aligned(64))); /* {tag << 32 | index + 1} */
     uint64_t s_free_count; /* chunks that nobody holds, never used ones included, approximate: when to drain faster */

@@ -39,8 +39,10 @@ enum event_type {
     EVENT_EXIT,  /* exit or _exit was called; result = status */
     EVENT_REAPED, /* a wait call told: argument = pid, result = wait status */
     /* memory (sampled), later: hand-off, log, name */
-    EVENT_ALLOCATED, /* a sampled allocation with its stack */
-    EVENT_FREED,     /* a sampled block was freed */
+    EVENT_ALLOCATED, /* a sampled allocation; data: struct event_sample with its stack */
+    EVENT_FREED,     /* that block is freed, or moved by realloc (recorded before the call); data: struct event_argument = its serial */
+    EVENT_LOCKED,    /* a sampled wait for a lock is over; data: struct event_sample */
+    EVENT_OBJECT,    /* stacks of this process name addresses in an object not told before; data: struct event_object */
     EVENT_TYPE_COUNT
 };
 
@@ -82,7 +84,14 @@ _Static_assert(offsetof(struct event, ready) == 44, "layout");
 _Static_assert(offsetof(struct event, allocated) == 48, "layout");
 _Static_assert(offsetof(struct event, head) == 60, "layout");
 
-/* Whole totals, present when a wait or CPU total moved or a heap total moved by 2^31 or more since the last event. */
+/*
+ * Whole totals, present when a wait total moved, the CPU clock was read or a heap total moved by 2^31 or more since the
+ * last event.
+ *
+ * CPU: `cpu_ns` is the thread's CPU clock at this event's time. It is read at a thread's first event and at the first
+ * one after the thread was switched off the processor. Events without it lie on the same stretch of running: there the
+ * clock is that of the event before it plus the time between the two. A process flagged PROCESS_NO_CPU reads none.
+ */
 struct event_block {
     uint64_t allocated, freed, allocations; /* the thread's, since it started */
     uint64_t lock, disk, sleep;             /* ticks spent in them */
@@ -107,6 +116,38 @@ _Static_assert(sizeof(struct event_address) == 16, "layout");
 struct event_argument {
     int64_t argument;
 };
+
+/*
+ * Data of ALLOCATED and LOCKED: one of about `sample_bytes` allocated bytes, or lock_sample_ns waited ns, was hit
+ * (Poisson: gaps are exponential, so an amount a stands for a / (1 - exp(-a / mean))).
+ * `frame[0]` is the address after the wrapped call in the code that made it, each further one its caller's.
+ */
+enum event_stack_end { /* why the stack ends where it does */
+    STACK_WHOLE,    /* at the thread's first function */
+    STACK_CUT,      /* more than fit */
+    STACK_UNKNOWN,  /* at code without unwind tables or frame pointer */
+    STACK_UNSAFE    /* at a place where walking on might have read what is no stack */
+};
+struct event_sample {
+    uint64_t serial; /* ALLOCATED: names the block in its process, FREED repeats it; 0: the block is not followed */
+    uint64_t amount; /* usable bytes; ticks */
+    uint16_t frames;
+    uint16_t end;    /* enum event_stack_end */
+    uint32_t pad;
+    uint64_t frame[];
+};
+_Static_assert(sizeof(struct event_sample) == 24, "layout");
+#define EVENT_FRAMES 64u
+
+struct event_object {
+    uint64_t start, end; /* addresses mapped from it, here */
+    uint64_t bias;       /* address here minus address in the file's symbol table */
+    uint8_t build_id[20]; /* zero: none */
+    uint16_t build_id_len;
+    uint16_t path_len;   /* bytes of path that follow; 0: the executable itself */
+    char path[];
+};
+_Static_assert(sizeof(struct event_object) == 48, "layout");
 
 #define EVENT_MAX_SIZE 8064u /* what fits in a chunk */
 

@@ -25,12 +25,19 @@
     OPTION(connections, "connections.limit", 131072, 64, 4194304, "connections followed at once")                      \
     OPTION(open_spans, "spans.open_limit", 32768, 64, 4194304, "requests in progress followed at once")                \
     OPTION(sample_bytes, "memory.sample_bytes", 524288, 1024, UINT64_C(1) << 40, "mean bytes between sampled stacks")  \
+    OPTION(retained_s, "memory.retained_s", 5, 1, 86400,                                                               \
+           "a sampled block that lives so long after its request is retained by it")                                   \
+    OPTION(lock_sample_ns, "waits.sample_ns", 1000000, 1000, UINT64_C(1) << 40,                                        \
+           "mean time of waiting for locks between sampled stacks, ns")                                                \
     OPTION(watermark_ms, "order.watermark_ms", 20, 1, 1000, "how long the merge waits for late events")               \
     OPTION(bulk_bytes, "output.bulk_bytes", UINT64_C(2) << 20, 65536, UINT64_C(64) << 20, "bytes in one _bulk body before compression") \
     OPTION(bulk_wait_ms, "output.wait_ms", 1000, 10, 60000, "longest wait before a batch that is not full is sent")    \
     OPTION(output_memory, "output.memory_bytes", UINT64_C(16) << 20, UINT64_C(1) << 20, UINT64_C(1) << 40,             \
            "documents held in memory while a destination is slow; beyond that they are dropped and counted")           \
     SWITCH(heap, "memory.heap", true, "count the bytes that each request allocates and frees")                         \
+    SWITCH(stacks, "memory.stacks", true, "sample the stacks that allocate, follow those blocks until they are freed")  \
+    SWITCH(cpu, "time.cpu", true, "read the CPU time of threads and charge it to requests")                            \
+    SWITCH(waits, "time.waits", true, "time waits for locks, disk and sleep and charge them to requests")              \
     SWITCH(capture, "capture.data", true, "look at the bytes of connections (off: times and counts only)")             \
     SWITCH(queries, "store.queries", false, "keep query strings of URLs (they often hold secrets)")                    \
     SWITCH(paths, "store.paths", true, "keep the paths of sampled requests, with long opaque parts masked")

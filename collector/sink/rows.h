@@ -26,6 +26,8 @@ enum row_kind {
     ROW_IN_FLIGHT_CLEAR,
     ROW_IN_FLIGHT, /* struct row_in_flight + endpoint name */
     ROW_UNREAD,    /* struct row_unread + address text */
+    ROW_STACK,     /* struct row_stack + its frames as text; sent before the first row that names it */
+    ROW_SITE,      /* struct row_site; the same endpoint, stack, kind replaces */
     ROW_COMMIT     /* struct row_commit: ends a transaction */
 };
 
@@ -87,7 +89,11 @@ struct row_total {
     uint64_t latency_sum, latency_min, latency_max, latency_p50, latency_p90, latency_p95, latency_p99, latency_p999;
     uint64_t first_count, first_sum, first_min, first_max, first_p50, first_p90, first_p95, first_p99, first_p999;
     struct cost cost;
-    uint64_t downstream_ns, retained;
+    struct wall wall;
+    uint64_t cpu_count, waits_count; /* spans whose CPU, whose waits were measured */
+    uint64_t downstream_ns;
+    uint64_t retained, retained_samples; /* found in this interval, of requests that may have ended in earlier ones;
+                                            UINT64_MAX: stacks are not sampled */
     uint16_t latency_len, first_len, heap_len, pad2;
 };
 struct row_status {
@@ -103,11 +109,14 @@ struct row_span {
     uint64_t start_ns, duration_ns, queue_ns, receive_ns, work_ns, first_byte_ns, send_ns; /* UINT64_MAX unknown */
     uint64_t bytes_in, bytes_out, body_in, body_out;
     struct cost cost;
+    struct wall wall;
     uint64_t downstream_ns;
+    uint64_t retained; /* UINT64_MAX unknown */
     double rate; /* 1/rate spans stand behind this one */
     uint64_t lost_before; /* spans shed since the last one that was sent */
     uint32_t status, inferred;
     uint16_t shared;
+    uint8_t cpu_known, waits_known, pad0[6];
     uint8_t side, why, answered, error, traced, peer_length;
     uint8_t peer[28], local[28];
     uint8_t local_length, verb_len;
@@ -125,6 +134,25 @@ struct row_unread {
     uint64_t connections, bytes_in, bytes_out;
     uint32_t reason; /* enum unread_reason */
     uint16_t address_len, pad;
+};
+/*
+ * A stack, innermost frame first, frames separated by " < " (no frame holds that). A frame is what the collector made of
+ * an address: "function" with " (inlined)" where it is, "object+0x1234" without symbols, "[jit]" or "[jit] name".
+ */
+struct row_stack {
+    uint32_t stack; /* number in the run, from 1 */
+    uint16_t text_len;
+    uint8_t end, pad; /* enum event_stack_end */
+};
+enum site_kind { SITE_ALLOCATED, SITE_LOCKWAIT };
+/* What was sampled at one stack for one endpoint since the run began. Estimates, re-weighted; `samples` tell how sure. */
+struct row_site {
+    uint32_t endpoint; /* 0: of no request */
+    uint32_t stack;
+    uint8_t kind, pad[7];
+    uint64_t samples, amount;      /* bytes allocated; ns waited */
+    uint64_t live_samples, live_bytes, oldest_ns; /* of them not freed now; when the oldest was allocated, since the epoch, 0 none */
+    uint64_t retained_samples, retained_bytes;    /* lived memory.retained_s past the end of their request; still live */
 };
 struct row_commit {
     uint64_t time_ns;
