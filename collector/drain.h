@@ -82,6 +82,7 @@ struct drain_lane {
     uint64_t start_ns, death_ns;
     /* idleness, holding */
     uint64_t quiet_since_ns; /* 0: something came since the last look */
+    uint64_t quiet_drained;  /* `drained` at that time */
     uint64_t held_for;       /* the reserved_at for which the merge waited long enough */
     uint64_t call_told;      /* the call_since that was told */
     bool asked;              /* recall = 1 stands since the last sweep */
@@ -166,10 +167,13 @@ void drain_free(struct drain_lane *);
 void drain_ended(const struct drain *, uint32_t process_index, struct lane_totals *);
 
 /*
- * Once a second: asks idle lanes for their chunks, takes those that were asked for a second ago.
+ * Once a second, more often when the pool runs low: asks lanes that were silent for `quiet_ns` (as
+ * far as these calls saw) for their chunks, takes those that the last call asked for. Returns how
+ * many were asked or taken.
  * `barrier` makes every watched thread's earlier stores visible (membarrier); false: it could not.
  */
-void drain_recall(struct drain *, uint64_t now_ns, bool (*barrier)(void *to), void *to);
+uint32_t drain_recall(struct drain *, uint64_t now_ns, uint64_t quiet_ns,
+                      bool (*barrier)(void *to), void *to);
 
 /*
  * Finds chunks that nobody holds any more (their thread died between taking and linking one) and

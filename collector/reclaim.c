@@ -15,8 +15,6 @@
 
 #include "wire/atomics.h"
 
-#define QUIET_NS UINT64_C(1000000000)
-
 /* --- idle lanes --- */
 
 static bool holds_idle_chunk(const struct drain_lane *l)
@@ -25,7 +23,8 @@ static bool holds_idle_chunk(const struct drain_lane *l)
            l->at == l->end && !l->peeked && !drain_has_news(l);
 }
 
-static void ask_or_take(struct drain_lane *l, uint64_t now_ns, bool fenced)
+/* true: its chunk is asked for, or taken. */
+static bool ask_or_take(struct drain_lane *l, uint64_t now_ns, uint64_t quiet_ns, bool fenced)
 {
     struct lane *s = l->shared;
     uint32_t recall = load_acquire(&s->recall);
@@ -33,19 +32,23 @@ static void ask_or_take(struct drain_lane *l, uint64_t now_ns, bool fenced)
         l->asked = false;
         if (recall == 1 && fenced && !load_relaxed(&s->busy) && cas_acq_rel(&s->recall, &recall, 2))
             l->recalled = true;
-        return;
+        return l->recalled;
     }
-    if (!l->quiet_since_ns)
+    if (!l->quiet_since_ns || l->drained != l->quiet_drained) {
         l->quiet_since_ns = now_ns;
-    if (now_ns - l->quiet_since_ns < QUIET_NS || recall > 1)
-        return;
+        l->quiet_drained = l->drained;
+    }
+    if (now_ns - l->quiet_since_ns < quiet_ns || recall > 1)
+        return false;
     store_release(&s->recall, 1);
     l->asked = true;
+    return true;
 }
 
-void drain_recall(struct drain *d, uint64_t now_ns, bool (*barrier)(void *to), void *to)
+uint32_t drain_recall(struct drain *d, uint64_t now_ns, uint64_t quiet_ns,
+                      bool (*barrier)(void *to), void *to)
 {
-    uint32_t high = drain_high(d);
+    uint32_t high = drain_high(d), moved = 0;
     bool fenced = false, tried = false;
     for (uint32_t i = 0; i < high; i++) {
         struct drain_lane *l = &d->lanes[i];
@@ -58,8 +61,9 @@ void drain_recall(struct drain *d, uint64_t now_ns, bool (*barrier)(void *to), v
             tried = true;
             fenced = barrier(to);
         }
-        ask_or_take(l, now_ns, fenced);
+        moved += ask_or_take(l, now_ns, quiet_ns, fenced);
     }
+    return moved;
 }
 
 /* --- leaked chunks --- */

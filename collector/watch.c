@@ -32,9 +32,12 @@
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S UINT64_C(1000000000)
 #define SILENT_EVERY_NS (250 * NS_PER_MS)
-#define CROWDED_EVERY_NS                                                                           \
-    (50 * NS_PER_MS) /* sweeps of threads while more than half of the lanes are in use */
+#define CROWDED_FIRST_NS                                                                           \
+    (5 * NS_PER_MS) /* between sweeps while lanes or chunks run low; twice that when one found none */
+#define CROWDED_SHARE 10     /* a tenth of the time at most goes there */
+#define IDLE_NS (20 * NS_PER_MS) /* what is a silent lane then */
 #define SCAN_EVERY_NS (50 * NS_PER_MS) /* looks for arenas while there is a reason to */
+#define QUIET_NS NS_PER_S              /* a lane that was silent for so long gives its chunk back */
 #define CALL_NS NS_PER_S               /* a call that lasts longer is told */
 #define ENDED 1024                     /* ended processes that are remembered */
 #define QUESTIONS 1024
@@ -96,7 +99,8 @@ struct watch {
     uint64_t ended_count;
     char refused[8][160]; /* arenas that we may not open */
     uint32_t refusals;
-    uint64_t now, swept, silent, crowded, scanned, scan_until;
+    uint64_t now, swept, silent, scanned, scan_until;
+    uint64_t crowded_after, crowded_every; /* the next sweep for want of room */
     struct question question[QUESTIONS];
     uint32_t questions;
     uint64_t tables_after; /* when /proc's tables may be read again */
@@ -462,8 +466,10 @@ static bool is_second(struct watch *w, struct drain_lane *l)
     return true;
 }
 
-static void sweep_threads(struct watch *w)
+/* How many of them were found dead. */
+static uint32_t sweep_threads(struct watch *w)
 {
+    uint32_t dead = 0;
     for (uint32_t i = 0; i < w->count; i++) {
         struct process *p = w->process[i];
         if (p->stage != ALIVE)
@@ -473,15 +479,20 @@ static void sweep_threads(struct watch *w)
         w->stamp++;
         for (uint32_t j = first; j; j = d->lanes[j - 1].next_of_process) {
             struct drain_lane *l = &d->lanes[j - 1];
-            if (l->stage != STAGE_LIVE || is_second(w, l))
+            if (l->stage != STAGE_LIVE)
                 continue;
             /* threads of another namespace are numbered otherwise; a process's first thread stands
              * as long as it does */
-            if (p->host_pid == p->pid && l->tid != p->pid &&
-                procfs_thread_is_gone(p->host_pid, l->tid))
+            if (is_second(w, l))
+                dead++;
+            else if (p->host_pid == p->pid && l->tid != p->pid &&
+                     procfs_thread_is_gone(p->host_pid, l->tid)) {
                 order_lane_dead(w->order, l, w->now);
+                dead++;
+            }
         }
     }
+    return dead;
 }
 
 static void tell_calls(struct watch *w, struct place *a)
@@ -634,7 +645,7 @@ static void tend_arenas(struct watch *w)
             if (w->say)
                 w->say(w->say_to, line);
         }
-        drain_recall(d, w->now, membarrier_all, NULL);
+        drain_recall(d, w->now, QUIET_NS, membarrier_all, NULL);
         if (d->leaking || drain_free_chunks(d) < d->view.chunks / 8)
             drain_sweep(d, membarrier_all, NULL);
         tell_calls(w, a);
@@ -913,15 +924,54 @@ static void sweep(struct watch *w)
             tell_totals(w, w->process[i]);
 }
 
+static bool has_few_lanes(const struct drain *d)
+{
+    return d->live > d->view.lanes / 2;
+}
+
+static bool has_few_chunks(const struct drain *d)
+{
+    return drain_free_chunks(d) < d->view.chunks / 2;
+}
+
 static bool is_crowded(const struct watch *w)
 {
     for (int i = 0; i < ORDER_ARENAS; i++)
         if (w->place[i]) {
             const struct drain *d = order_arena(w->order, w->place[i]->order);
-            if (d->live > d->view.lanes / 2)
+            if (has_few_lanes(d) || has_few_chunks(d))
                 return true;
         }
     return false;
+}
+
+/*
+ * A server that starts a thread for each connection leaves thousands of dead lanes a second, each
+ * with its chunk: they come back long before the sweep of the second. Lanes of threads that live
+ * but are silent give their chunks too. Threads that are simply many are looked at ever more
+ * rarely.
+ */
+static void make_room(struct watch *w)
+{
+    if (w->now < w->crowded_after)
+        return;
+    if (!is_crowded(w)) {
+        w->crowded_every = CROWDED_FIRST_NS;
+        return;
+    }
+    uint64_t before = clock_monotonic_ns();
+    bool found = sweep_threads(w) > 0;
+    for (int i = 0; i < ORDER_ARENAS && !found; i++)
+        if (w->place[i]) {
+            struct drain *d = order_arena(w->order, w->place[i]->order);
+            if (has_few_chunks(d))
+                found |= drain_recall(d, w->now, IDLE_NS, membarrier_all, NULL) > 0;
+        }
+    w->crowded_every = found ? CROWDED_FIRST_NS : 2 * w->crowded_every;
+    if (w->crowded_every > NS_PER_S)
+        w->crowded_every = NS_PER_S;
+    uint64_t pause = CROWDED_SHARE * (clock_monotonic_ns() - before);
+    w->crowded_after = w->now + (pause > w->crowded_every ? pause : w->crowded_every);
 }
 
 void watch_turn(struct watch *w, const struct instant *now, bool closing)
@@ -936,10 +986,7 @@ void watch_turn(struct watch *w, const struct instant *now, bool closing)
     if (closing)
         prove_all(w);
     end_processes(w);
-    if (w->now >= w->crowded + CROWDED_EVERY_NS && is_crowded(w)) {
-        w->crowded = w->now;
-        sweep_threads(w);
-    }
+    make_room(w);
     if (w->now >= w->silent + SILENT_EVERY_NS) {
         w->silent = w->now;
         order_silent_threads(w->order);

@@ -180,7 +180,7 @@ static void step(struct order **o, const uint8_t **at, const uint8_t *end)
         break;
     case 3:
         now += 1000000000;
-        drain_recall(d, now, fence, NULL);
+        drain_recall(d, now, 1000000000, fence, NULL);
         break;
     case 4:
         drain_sweep(d, fence, NULL);

@@ -17,6 +17,8 @@
 
 #include "tests/stream.h"
 
+#define QUIET (1000 * MS)
+
 static bool no_fence(void *to)
 {
     ++*(int *)to;
@@ -455,7 +457,7 @@ static void test_idle_lane_gives_its_chunk_and_goes_on(void **state)
         assert_int_equal(really_free(&s.v), all - 1);
         for (int i = 0; i < 3; i++) {
             s.now += 1000 * MS;
-            drain_recall(d, s.now, no_fence, &fences);
+            drain_recall(d, s.now, QUIET, no_fence, &fences);
         }
         assert_int_equal(fences, cycle + 1);
         stream_all(&s);
@@ -464,6 +466,29 @@ static void test_idle_lane_gives_its_chunk_and_goes_on(void **state)
     }
     assert_int_equal(s.count, 5);
     assert_int_equal(lost_of(&s), 0);
+    stream_close(&s);
+}
+
+static void test_lane_that_works_between_two_looks_is_not_idle(void **state)
+{
+    (void)state;
+    struct stream s;
+    struct writer w;
+    int fences = 0;
+    stream_open(&s, NULL);
+    struct drain *d = order_arena(s.o, 0);
+    assert_true(lanes_claim(&w, &s.v, s.p, 1000));
+    for (int i = 0; i < 10; i++) {
+        struct event e = stream_event(&s, i);
+        assert_true(lanes_event(&w, &e, NULL));
+        stream_all(&s);
+        assert_int_equal(drain_recall(d, s.now += 10 * MS, 20 * MS, no_fence, &fences), 0);
+    }
+    assert_int_equal(w.l->recall, 0);
+    assert_int_equal(drain_recall(d, s.now += 10 * MS, 20 * MS, no_fence, &fences), 0);
+    assert_int_equal(drain_recall(d, s.now += 10 * MS, 20 * MS, no_fence, &fences), 1);
+    assert_int_equal(drain_recall(d, s.now += 10 * MS, 20 * MS, no_fence, &fences), 1);
+    assert_int_equal(w.l->recall, 2);
     stream_close(&s);
 }
 
@@ -480,22 +505,22 @@ static void test_lane_that_wakes_in_time_keeps_its_chunk(void **state)
     assert_true(lanes_event(&w, &e, NULL));
     stream_all(&s);
     uint32_t chunk = w.l->chunk;
-    drain_recall(d, s.now += 1000 * MS, no_fence, &fences);
-    drain_recall(d, s.now += 1000 * MS, no_fence, &fences);
+    drain_recall(d, s.now += 1000 * MS, QUIET, no_fence, &fences);
+    drain_recall(d, s.now += 1000 * MS, QUIET, no_fence, &fences);
     assert_int_equal(w.l->recall, 1);
     e.time = s.now;
     assert_true(lanes_event(&w, &e, NULL));
     assert_int_equal(w.l->recall, 0);
-    drain_recall(d, s.now += 1000 * MS, no_fence, &fences);
+    drain_recall(d, s.now += 1000 * MS, QUIET, no_fence, &fences);
     stream_all(&s);
     assert_int_equal(w.l->chunk, chunk);
     assert_int_equal(s.count, 2);
     /* busy when we look: not taken */
-    drain_recall(d, s.now += 1000 * MS, no_fence, &fences);
-    drain_recall(d, s.now += 1000 * MS, no_fence, &fences);
+    drain_recall(d, s.now += 1000 * MS, QUIET, no_fence, &fences);
+    drain_recall(d, s.now += 1000 * MS, QUIET, no_fence, &fences);
     assert_int_equal(w.l->recall, 1);
     w.l->busy = 1;
-    drain_recall(d, s.now += 1000 * MS, no_fence, &fences);
+    drain_recall(d, s.now += 1000 * MS, QUIET, no_fence, &fences);
     assert_int_equal(w.l->recall, 1);
     stream_close(&s);
 }
@@ -801,7 +826,7 @@ static void test_live_writers_are_drained_exactly(void **state)
         s.now += 400 * MS;
         struct instant m = {s.now, s.now};
         order_round(s.o, &m);
-        drain_recall(order_arena(s.o, 0), s.now, no_fence, &fences);
+        drain_recall(order_arena(s.o, 0), s.now, QUIET, no_fence, &fences);
         if (round == 2900)
             for (int i = 0; i < 4; i++) {
                 c[i].stop = true;
@@ -891,7 +916,7 @@ static void test_scribbling_writer(void **state)
         }
         assert_true(items < 200000);
         if (round % 50 == 0) {
-            drain_recall(order_arena(s.o, 0), s.now, no_fence, &fences);
+            drain_recall(order_arena(s.o, 0), s.now, QUIET, no_fence, &fences);
             drain_sweep(order_arena(s.o, 0), no_fence, &fences);
         }
     }
@@ -964,6 +989,7 @@ int main(void)
         cmocka_unit_test(test_circle_of_empty_chunks_ends),
         cmocka_unit_test(test_times_no_clock_can_have_told),
         cmocka_unit_test(test_idle_lane_gives_its_chunk_and_goes_on),
+        cmocka_unit_test(test_lane_that_works_between_two_looks_is_not_idle),
         cmocka_unit_test(test_lane_that_wakes_in_time_keeps_its_chunk),
         cmocka_unit_test(test_chunk_taken_and_never_linked_is_swept),
         cmocka_unit_test(test_lane_given_back_by_its_own_thread_is_forgotten),
