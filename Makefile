@@ -37,7 +37,7 @@ CLI_OBJ := $(patsubst %.c,$(BUILD)/host/%.o,$(wildcard cli/*.c))
 TEST_UNITS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 TEST_LIVE  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/live_*.c))
 # the recorder without its exported names: tests and benches link it and put their own functions into `real`
-SHIM_PARTS := $(patsubst %,$(BUILD)/pic/shim/%.o,record lifecycle descriptor real usage watch wrap_io wrap_message \
+SHIM_PARTS := $(patsubst %,$(BUILD)/pic/shim/%.o,record cpu lifecycle descriptor real usage watch wrap_io wrap_message \
 	wrap_socket wrap_descriptor wrap_wait)
 BENCHES    := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/bench_*.c))
 FUZZERS    := $(patsubst tests/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz_*.c))
@@ -103,8 +103,9 @@ $(TEST_TOOLS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libcollector.a
 	$(CC) $(HOST_CFLAGS) -o $@ $< $(BUILD)/libcollector.a $(COLLECTOR_LIBS)
 
 test_record_OBJ := $(SHIM_PARTS)
+test_cpu_OBJ := $(SHIM_PARTS)
 bench_record_OBJ := $(SHIM_PARTS)
-$(BUILD)/tests/test_record $(BUILD)/bench/bench_record: $(SHIM_PARTS)
+$(BUILD)/tests/test_record $(BUILD)/tests/test_cpu $(BUILD)/bench/bench_record: $(SHIM_PARTS)
 
 $(BUILD)/bench/bench_%: bench/bench_%.c $(BUILD)/libcollector.a
 	@mkdir -p $(@D)

@@ -229,8 +229,11 @@ int supervisor_start(struct supervisor *s, const char **why)
     clock_calibrate(s->view.arena);
     const struct options *o = &s->settings->options;
     s->view.arena->supervisor = (uint32_t)getpid();
-    s->view.arena->features = (o->heap ? (uint32_t)FEATURE_HEAP : 0) | (o->capture ? (uint32_t)FEATURE_DATA : 0);
+    s->view.arena->features = (o->heap ? (uint32_t)FEATURE_HEAP : 0) | (o->capture ? (uint32_t)FEATURE_DATA : 0) |
+                              (o->heap && o->stacks ? (uint32_t)FEATURE_STACKS : 0) |
+                              (o->cpu ? (uint32_t)FEATURE_CPU : 0) | (o->waits ? (uint32_t)FEATURE_WAITS : 0);
     s->view.arena->sample_bytes = o->sample_bytes;
+    s->view.arena->lock_sample_ns = o->stacks && o->waits ? o->lock_sample_ns : 0;
     *why = "the collector cannot be started";
     s->settings_fd = make_settings_file(s);
     if (s->settings_fd < 0)

@@ -26,6 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "shim/cpu.h"
 #include "shim/descriptor.h"
 #include "shim/real.h"
 #include "shim/usage.h"
@@ -271,7 +272,8 @@ static uint32_t take_slot(int32_t parent, uint32_t parent_serial, uint32_t flags
     p->parent = parent;
     p->uid = own.uid;
     p->serial = serial;
-    p->flags = flags | (shim.clock ? 0 : (uint32_t)PROCESS_NO_CLOCK);
+    p->flags = flags | (shim.clock ? 0 : (uint32_t)PROCESS_NO_CLOCK) |
+               (cpu_is_missing() ? (uint32_t)PROCESS_NO_CPU : 0);
     p->start = ticks_now();
     p->parent_serial = parent_serial;
     p->start_boot = boot_ns();
@@ -317,6 +319,7 @@ static bool attach_process(const char *place)
     struct arena *a = shim.view.arena;
     shim.clock = a->clock == CLOCK_KIND_TSC && !may_read_tsc() ? 0 : a->clock;
     shim.stale_ticks = a->ticks_per_second;
+    cpu_attach(a->features);
     uint32_t serial = make_epoch_page() ? take_slot((int32_t)raw0(SYS_getppid), 0, 0) : 0;
     if (!serial) {
         arena_detach(&shim.view);
@@ -433,6 +436,7 @@ struct lane *lane_slow(void)
     if (self.epoch != epoch) {
         self.lane = NULL; /* our parent's */
         self.id_serial = self.connections = self.wait_return = 0;
+        self.cpu = CPU_UNREAD;
         self.epoch = epoch;
     }
     return self.lane ? self.lane : claim();

@@ -180,7 +180,7 @@ static bool is_it(const struct object *o, uint32_t index, const char *name)
     unsigned type = ELF64_ST_TYPE(s->st_info);
     if (s->st_shndx == SHN_UNDEF || !s->st_value || (o->version && o->version[index] & 0x8000))
         return false;
-    if (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE)
+    if (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE && type != STT_OBJECT)
         return false;
     return !strcmp(o->string + s->st_name, name);
 }

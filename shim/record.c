@@ -20,6 +20,8 @@
 
 #include <string.h>
 
+#include "shim/cpu.h"
+
 #define HEAD_IN 4096u
 #define HEAD_OUT 1024u
 #define TAIL 256u
@@ -175,14 +177,15 @@ static inline bool moved_far(const struct lane *l)
            l->lock + l->disk + l->sleep != self.last_waits;
 }
 
-static void fill_block(struct event_block *b, const struct lane *l)
+static void fill_block(struct event_block *b, const struct lane *l, uint64_t cpu_ns)
 {
     *b = (struct event_block){.allocated = l->allocated,
                               .freed = l->freed,
                               .allocations = l->allocations,
                               .lock = l->lock,
                               .disk = l->disk,
-                              .sleep = l->sleep};
+                              .sleep = l->sleep,
+                              .cpu_ns = cpu_ns};
 }
 
 static inline uint32_t squeeze(uint64_t ticks)
@@ -227,7 +230,8 @@ static inline void write_event(struct lane *l, const struct observation *o, cons
 {
     uint64_t sequence = fetch_add_own(&l->sequence, 1) + 1;
     totals_refresh(l);
-    bool block = moved_far(l);
+    uint64_t cpu_ns = unlikely(cpu_wants_reading()) ? cpu_read() : 0;
+    bool block = moved_far(l) || cpu_ns;
     uint32_t fixed = (uint32_t)sizeof(struct event) + (block ? (uint32_t)sizeof(struct event_block) : 0);
     uint32_t size = (fixed + p->head + p->tail + 7) & ~7u;
     struct chunk *c = NULL;
@@ -248,7 +252,7 @@ static inline void write_event(struct lane *l, const struct observation *o, cons
     e->head = (uint16_t)p->head;
     e->tail = (uint16_t)p->tail;
     if (unlikely(block))
-        fill_block((struct event_block *)(e + 1), l);
+        fill_block((struct event_block *)(e + 1), l, cpu_ns);
     if (p->head)
         copy_data((uint8_t *)e + fixed, o, p);
     e->flags = (uint8_t)flags;
@@ -257,6 +261,8 @@ static inline void write_event(struct lane *l, const struct observation *o, cons
     if (unlikely(!still_ours(l, here)))
         return;
     store_release(&c->committed, load_relaxed(&l->write));
+    if (unlikely(cpu_ns))
+        self.cpu = cpu_ns == UINT64_MAX ? CPU_UNREADABLE : CPU_READ; /* a lost event leaves it to the next */
     note_totals(l);
 }
 

@@ -33,7 +33,9 @@ struct thread_local_block {
     uint32_t in_vfork;    /* 1: this is a vfork child in our parent's memory: forward only */
     uint64_t *jemalloc_allocated, *jemalloc_freed; /* thread.allocatedp/deallocatedp, NULL: count ourselves */
     uint64_t jemalloc_allocated_base, jemalloc_freed_base; /* where they stood when the lane was taken */
+    uint32_t cpu; /* enum cpu_knowledge: is the CPU clock of this thread's last event known? */
 };
+enum cpu_knowledge { CPU_UNREAD, CPU_READ, CPU_UNREADABLE };
 extern __thread struct thread_local_block self __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 struct shim_state {

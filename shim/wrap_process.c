@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include "shim/cpu.h"
 #include "shim/lifecycle.h"
 #include "shim/process.h"
 #include "shim/real.h"
@@ -262,8 +263,10 @@ void process_before_syscall(long number, long first, long second)
     if (number != SYS_prctl && number != SYS_seccomp)
         return;
     int saved = errno;
-    if (takes_calls(number, first))
+    if (takes_calls(number, first)) {
         lifecycle_settle();
+        cpu_shut();
+    }
     if (takes_clock(number, first, second))
         lifecycle_no_clock();
     errno = saved;

@@ -35,7 +35,7 @@ static uint64_t by_type[256], events, damaged;
 
 static const char *const type_names[] = {"NONE", "ACCEPT", "CONNECT", "BIND", "LISTEN", "CLOSE", "SHUTDOWN", "DUP",
                                          "IN", "OUT", "MORE", "TURN", "FORK", "EXEC", "EXIT", "REAPED", "ALLOCATED",
-                                         "FREED"};
+                                         "FREED", "LOCKED", "OBJECT"};
 
 static const char *type_name(unsigned type)
 {
@@ -72,6 +72,12 @@ static void print_event(const struct lane *l, const struct event *e, const uint8
             clock_ticks_to_ns(&scale, (uint64_t)e->ready << shift), e->allocated, e->freed, e->allocations, e->head,
             e->tail);
     print_flags(e->flags);
+    if (e->flags & EVENT_HAS_BLOCK) {
+        const struct event_block *b = (const void *)(data - sizeof *b);
+        fprintf(out, " lock_ns=%" PRIu64 " disk_ns=%" PRIu64 " sleep_ns=%" PRIu64 " cpu_ns=%" PRId64,
+                clock_ticks_to_ns(&scale, b->lock), clock_ticks_to_ns(&scale, b->disk),
+                clock_ticks_to_ns(&scale, b->sleep), (int64_t)b->cpu_ns);
+    }
     if (e->head) {
         fputc(' ', out);
         print_text(data, e->head);

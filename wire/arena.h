@@ -81,9 +81,9 @@ enum process_flag {
     PROCESS_NO_SIZES = 1 << 2,    /* allocator's parts do not belong together: freed bytes unknown */
     PROCESS_NO_CLOCK = 1 << 3,    /* rdtsc is forbidden here (seccomp mode 1, PR_SET_TSC) */
     PROCESS_OWN_MALLOC = 1 << 4,  /* the executable defines malloc itself: allocations are not seen */
-    PROCESS_NO_CPU = 1 << 5,      /* CPU is not measured here: switched off, or the kernel or libc lacks rseq and no loop
-                                     turn tells either, or a seccomp filter was set that may forbid the clock */
-    PROCESS_NO_STACKS = 1 << 6    /* stacks are not walked here: switched off, or no libunwind, or too old a libc */
+    PROCESS_NO_CPU = 1 << 5,      /* FEATURE_CPU, but it cannot be had (any more): the kernel or libc lacks rseq, or a
+                                     seccomp filter was set that may forbid the clock */
+    PROCESS_NO_STACKS = 1 << 6    /* FEATURE_STACKS, but none is walked here: no libunwind, or too old a libc */
 };
 
 /* 512 bytes: one executed image or forked child. */
