@@ -37,6 +37,10 @@ static int explain(const char *path, int rc, char *message, size_t room)
     case -EAGAIN:
         snprintf(message, room, "%s is locked by another program for too long; try again", path);
         break;
+    case -EPROTONOSUPPORT:
+        snprintf(message, room, "%s was written by another version of sonde; read it with that one",
+                 path);
+        break;
     case -EISDIR:
         snprintf(message, room, "%s is a folder; name the store in it", path);
         break;
@@ -75,7 +79,7 @@ static int open_and_load(const char *name, int flags, const struct report_query 
     int rc = sqlite3_open_v2(name, &db, flags, NULL) == SQLITE_OK ? 0 : -EACCES;
     if (rc == 0) {
         sqlite3_busy_timeout(db, 5000);
-        rc = store_ask(db, "main", "PRAGMA %s.user_version") > STORE_VERSION
+        rc = store_ask(db, "main", "PRAGMA %s.user_version") != STORE_VERSION
                  ? -EPROTONOSUPPORT
                  : report_load(db, query, out);
     }

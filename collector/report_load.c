@@ -122,6 +122,9 @@ static const struct view views[] = {
     {"unread", "life,address,reason"},
     {"shed", "reason"},
     {"documents", "output"},
+    {"stack", "stack"},
+    {"site", "endpoint,stack,kind"},
+    {"site_live", "interval,endpoint,stack"},
 };
 
 static void drop_views(sqlite3 *db)

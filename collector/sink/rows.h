@@ -28,6 +28,9 @@ enum row_kind {
     ROW_UNREAD,    /* struct row_unread + address text */
     ROW_STACK,     /* struct row_stack + its frames as text; sent before the first row that names it */
     ROW_SITE,      /* struct row_site; the same endpoint, stack, kind replaces */
+    ROW_SITE_LIVE, /* struct row_site_live; once an interval, when it is closed */
+    ROW_OBJECT,    /* struct row_object + path; sent before the first row that names it. Of symbol.c alone, */
+    ROW_FRAMES,    /* struct row_frames + its frames: the sink thread makes a ROW_STACK of it for all others */
     ROW_COMMIT     /* struct row_commit: ends a transaction */
 };
 
@@ -152,7 +155,33 @@ struct row_site {
     uint8_t kind, pad[7];
     uint64_t samples, amount;      /* bytes allocated; ns waited */
     uint64_t live_samples, live_bytes, oldest_ns; /* of them not freed now; when the oldest was allocated, since the epoch, 0 none */
-    uint64_t retained_samples, retained_bytes;    /* lived memory.retained_s past the end of their request; still live */
+    uint64_t retained_samples, retained_bytes;    /* lived memory.retained_s past the end of their request */
+    uint64_t ended_samples, ended_bytes;          /* never freed: live when their process ended; not in live_* */
+};
+/* Growth: what lives of a site when an interval is closed, or lived when its process ended in this interval. */
+struct row_site_live {
+    uint32_t interval, endpoint, stack, pad;
+    uint64_t requests; /* of the endpoint since this collector began; of endpoint 0: of all */
+    uint64_t live_samples, live_bytes;
+};
+/* What frames lie in, over all processes that map the same file. */
+struct row_object {
+    uint32_t object; /* number in the run, from 1 */
+    int32_t pid;     /* of a process that has it */
+    uint8_t build_id[20];
+    uint16_t build_id_len;
+    uint16_t path_len;
+    uint8_t jit, pad[3]; /* no file: code that the process `pid` made; addresses are as in its memory */
+};
+struct frame {
+    uint32_t object; /* 0: in none that is known */
+    uint32_t pad;
+    uint64_t address; /* as the file's symbol table counts; a return address: the call is before it */
+};
+struct row_frames {
+    uint32_t stack;
+    uint16_t frames;
+    uint8_t end, pad;
 };
 struct row_commit {
     uint64_t time_ns;

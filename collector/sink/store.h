@@ -24,7 +24,7 @@
 #include "collector/sink/sink.h"
 
 #define STORE_APPLICATION_ID 0x534e4445 /* "SNDE", PRAGMA application_id */
-#define STORE_VERSION 1                 /* PRAGMA user_version */
+#define STORE_VERSION 2                 /* PRAGMA user_version */
 
 /*
  * Decides where this run writes and reserves it (an empty store that names the calling process as

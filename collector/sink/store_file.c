@@ -63,7 +63,7 @@ static const char *const tables[] = {
     "INTEGER,"
     " first_p95 INTEGER, first_p99 INTEGER, first_p999 INTEGER, allocated INTEGER, freed INTEGER, "
     "allocations INTEGER,"
-    " retained INTEGER, cpu_ns INTEGER, lock_ns INTEGER, disk_ns INTEGER, sleep_ns INTEGER, "
+    " retained INTEGER, retained_samples INTEGER, cpu_ns INTEGER, lock_ns INTEGER, disk_ns INTEGER, sleep_ns INTEGER, "
     "downstream_ns INTEGER,"
     " latency BLOB NOT NULL, first BLOB NOT NULL, heap BLOB,"
     " PRIMARY KEY(interval, endpoint, class)) WITHOUT ROWID",
@@ -79,7 +79,7 @@ static const char *const tables[] = {
     "INTEGER,"
     " bytes_out INTEGER, body_in INTEGER, body_out INTEGER, allocated INTEGER, freed INTEGER, "
     "allocations INTEGER,"
-    " cpu_ns INTEGER, lock_ns INTEGER, disk_ns INTEGER, shared INTEGER, inferred INTEGER, why "
+    " retained INTEGER, cpu_ns INTEGER, lock_ns INTEGER, disk_ns INTEGER, shared INTEGER, inferred INTEGER, why "
     "TEXT, rate REAL)",
     "CREATE TABLE %s.in_flight(span INTEGER PRIMARY KEY, pid INTEGER, tid INTEGER, endpoint TEXT, "
     "start_ns INTEGER,"
@@ -93,6 +93,16 @@ static const char *const tables[] = {
     " duplicates INTEGER, dead INTEGER, queued INTEGER, dropped_memory INTEGER, dropped_exit "
     "INTEGER,"
     " dropped_refused INTEGER) WITHOUT ROWID",
+    "CREATE TABLE %s.stack(stack INTEGER PRIMARY KEY, frames TEXT, end TEXT)",
+    "CREATE TABLE %s.site(endpoint INTEGER, stack INTEGER, kind TEXT, samples INTEGER, amount "
+    "INTEGER,"
+    " live_samples INTEGER, live_bytes INTEGER, oldest_ns INTEGER, retained_samples INTEGER,"
+    " retained_bytes INTEGER, ended_samples INTEGER, ended_bytes INTEGER,"
+    " PRIMARY KEY(endpoint, stack, kind)) WITHOUT ROWID",
+    "CREATE TABLE %s.site_live(interval INTEGER, endpoint INTEGER, stack INTEGER, requests "
+    "INTEGER,"
+    " live_samples INTEGER, live_bytes INTEGER, PRIMARY KEY(interval, endpoint, stack)) WITHOUT "
+    "ROWID",
     "CREATE VIEW %s.requests AS SELECT e.service, e.protocol, e.side, m.name AS endpoint, "
     "sum(t.count) AS count,"
     " sum(t.errors) AS errors, sum(t.bytes_in) AS bytes_in, sum(t.bytes_out) AS bytes_out,"

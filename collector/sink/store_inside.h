@@ -31,6 +31,9 @@ enum statement {
     CLEAR_IN_FLIGHT,
     PUT_IN_FLIGHT,
     PUT_UNREAD,
+    PUT_STACK,
+    PUT_SITE,
+    PUT_SITE_LIVE,
     PUT_SHED,
     PUT_DOCUMENTS,
     STATEMENTS

@@ -27,14 +27,17 @@ static const char *const statements[STATEMENTS] = {
     [PUT_LOSS] = "INSERT OR REPLACE INTO %s.loss VALUES(?,?,?,?)",
     [PUT_TOTAL] =
         "INSERT OR REPLACE INTO %s.total "
-        "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [PUT_STATUS] = "INSERT OR REPLACE INTO %s.status VALUES(?,?,?,?)",
     [PUT_SPAN] =
         "INSERT INTO %s.span "
-        "VALUES(NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        "VALUES(NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [CLEAR_IN_FLIGHT] = "DELETE FROM %s.in_flight",
     [PUT_IN_FLIGHT] = "INSERT OR REPLACE INTO %s.in_flight VALUES(?,?,?,?,?,?,?)",
     [PUT_UNREAD] = "INSERT OR REPLACE INTO %s.unread VALUES(?,?,?,?,?,?)",
+    [PUT_STACK] = "INSERT OR REPLACE INTO %s.stack VALUES(?,?,?)",
+    [PUT_SITE] = "INSERT OR REPLACE INTO %s.site VALUES(?,?,?,?,?,?,?,?,?,?,?,?)",
+    [PUT_SITE_LIVE] = "INSERT OR REPLACE INTO %s.site_live VALUES(?,?,?,?,?,?)",
     [PUT_SHED] = "INSERT OR REPLACE INTO %s.shed VALUES(?,?)",
     [PUT_DOCUMENTS] = "INSERT OR REPLACE INTO %s.documents VALUES(?,?,?,?,?,?,?,?,?,?)",
 };
@@ -338,6 +341,7 @@ static int apply_total(struct store *s, const struct row_total *r)
     bind_u64(&b, r->cost.freed);
     bind_u64(&b, r->cost.allocations);
     bind_unless(&b, r->retained, UINT64_MAX);
+    bind_unless(&b, r->retained == UINT64_MAX ? UINT64_MAX : r->retained_samples, UINT64_MAX);
     bind_unless(&b, r->cost.cpu_ns, 0);
     bind_unless(&b, r->cost.lock_ns, 0);
     bind_unless(&b, r->cost.disk_ns, 0);
@@ -424,6 +428,7 @@ static int apply_span(struct store *s, const struct row_span *r)
                                r->cost.allocated, r->cost.freed, r->cost.allocations};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         bind_u64(&b, values[i]);
+    bind_unless(&b, r->retained, UINT64_MAX);
     bind_unless(&b, r->cost.cpu_ns, 0);
     bind_unless(&b, r->cost.lock_ns, 0);
     bind_unless(&b, r->cost.disk_ns, 0);
@@ -482,6 +487,53 @@ static int apply_unread(struct store *s, const struct row_unread *r)
     return done(s, &b);
 }
 
+static int apply_stack(struct store *s, const struct row_stack *r)
+{
+    static const char *const ends[] = {"whole", "cut", "unknown", "unsafe"};
+    const char *end = ends[r->end <= STACK_UNSAFE ? r->end : STACK_UNKNOWN];
+    struct binder b = to(s, PUT_STACK);
+    if (!b.st)
+        return done(s, &b);
+    bind_u64(&b, r->stack);
+    bind_text(&b, (const char *)(r + 1), r->text_len);
+    bind_text(&b, end, strlen(end));
+    return done(s, &b);
+}
+
+static int apply_site(struct store *s, const struct row_site *r)
+{
+    const char *kind = r->kind == SITE_LOCKWAIT ? "lockwait" : "allocated";
+    struct binder b = to(s, PUT_SITE);
+    if (!b.st)
+        return done(s, &b);
+    bind_u64(&b, r->endpoint ? mapped(&s->endpoint, r->endpoint) : 0);
+    bind_u64(&b, r->stack);
+    bind_text(&b, kind, strlen(kind));
+    const uint64_t values[] = {r->samples, r->amount, r->live_samples, r->live_bytes};
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+        bind_u64(&b, values[i]);
+    bind_unless(&b, r->oldest_ns, 0);
+    bind_u64(&b, r->retained_samples);
+    bind_u64(&b, r->retained_bytes);
+    bind_u64(&b, r->ended_samples);
+    bind_u64(&b, r->ended_bytes);
+    return done(s, &b);
+}
+
+static int apply_site_live(struct store *s, const struct row_site_live *r)
+{
+    struct binder b = to(s, PUT_SITE_LIVE);
+    if (!b.st)
+        return done(s, &b);
+    bind_u64(&b, interval_number(s, r->interval));
+    bind_u64(&b, r->endpoint ? mapped(&s->endpoint, r->endpoint) : 0);
+    bind_u64(&b, r->stack);
+    bind_u64(&b, r->requests);
+    bind_u64(&b, r->live_samples);
+    bind_u64(&b, r->live_bytes);
+    return done(s, &b);
+}
+
 static int apply_clear(struct store *s)
 {
     struct binder b = to(s, CLEAR_IN_FLIGHT);
@@ -514,6 +566,12 @@ int store_apply(struct store *s, const struct row *row)
         return apply_in_flight(s, body);
     case ROW_UNREAD:
         return apply_unread(s, body);
+    case ROW_STACK:
+        return apply_stack(s, body);
+    case ROW_SITE:
+        return apply_site(s, body);
+    case ROW_SITE_LIVE:
+        return apply_site_live(s, body);
     default:
         return SQLITE_OK;
     }
@@ -560,6 +618,16 @@ bool store_row_is_whole(const struct row *row)
         return WHOLE(row_in_flight, OF(row_in_flight, name_len));
     case ROW_UNREAD:
         return WHOLE(row_unread, OF(row_unread, address_len));
+    case ROW_STACK:
+        return WHOLE(row_stack, OF(row_stack, text_len));
+    case ROW_SITE:
+        return FIXED(row_site);
+    case ROW_SITE_LIVE:
+        return FIXED(row_site_live);
+    case ROW_OBJECT:
+        return WHOLE(row_object, OF(row_object, path_len));
+    case ROW_FRAMES:
+        return WHOLE(row_frames, OF(row_frames, frames) * sizeof(struct frame));
     case ROW_COMMIT:
         return FIXED(row_commit);
     default:

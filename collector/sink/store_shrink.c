@@ -14,7 +14,7 @@
 #include "collector/sketch.h"
 
 #define BUCKET_NS (UINT64_C(300) * 1000000000)
-#define COUNTERS 35 /* columns of `total` between class and the sketches */
+#define COUNTERS 36 /* columns of `total` between class and the sketches */
 
 /* Columns of `total`, counted from `count`, that do not simply add up. */
 enum {
@@ -34,13 +34,13 @@ struct merged { /* one endpoint and class over several intervals */
     char class[8];
     int64_t counter[COUNTERS];
     bool known[COUNTERS];
-    size_t latency_len, first_len;
-    uint8_t sketch[]; /* latency, then first byte */
+    size_t latency_len, first_len, heap_len;
+    uint8_t sketch[]; /* latency, then first byte, then heap */
 };
 
 struct work { /* the one that is being added up */
     struct sketch_pool *pool;
-    struct sketch latency, first;
+    struct sketch latency, first, heap;
     struct merged *done;
     uint32_t endpoint;
     char class[8];
@@ -83,7 +83,7 @@ static int finish_one(struct work *w)
 {
     if (!w->any)
         return SQLITE_OK;
-    struct merged *m = malloc(sizeof *m + 2 * SKETCH_ENCODED_MAX);
+    struct merged *m = malloc(sizeof *m + 3 * SKETCH_ENCODED_MAX);
     if (!m)
         return SQLITE_NOMEM;
     m->endpoint = w->endpoint;
@@ -99,12 +99,15 @@ static int finish_one(struct work *w)
     memcpy(m->known, w->known, sizeof m->known);
     m->latency_len = sketch_encode(&w->latency, m->sketch, SKETCH_ENCODED_MAX);
     m->first_len = sketch_encode(&w->first, m->sketch + m->latency_len, SKETCH_ENCODED_MAX);
-    struct merged *smaller = realloc(m, sizeof *m + m->latency_len + m->first_len);
+    size_t used = m->latency_len + m->first_len;
+    m->heap_len = sketch_encode(&w->heap, m->sketch + used, SKETCH_ENCODED_MAX);
+    struct merged *smaller = realloc(m, sizeof *m + used + m->heap_len);
     m = smaller ? smaller : m;
     m->next = w->done;
     w->done = m;
     sketch_clear(&w->latency, w->pool);
     sketch_clear(&w->first, w->pool);
+    sketch_clear(&w->heap, w->pool);
     memset(w->counter, 0, sizeof w->counter);
     memset(w->known, 0, sizeof w->known);
     w->any = false;
@@ -128,6 +131,8 @@ static int add_row(struct work *w, sqlite3_stmt *st)
                              (size_t)sqlite3_column_bytes(st, 2 + COUNTERS));
     (void)sketch_decode_into(&w->first, w->pool, sqlite3_column_blob(st, 3 + COUNTERS),
                              (size_t)sqlite3_column_bytes(st, 3 + COUNTERS));
+    (void)sketch_decode_into(&w->heap, w->pool, sqlite3_column_blob(st, 4 + COUNTERS),
+                             (size_t)sqlite3_column_bytes(st, 4 + COUNTERS));
     return rc;
 }
 
@@ -157,9 +162,9 @@ static int read_totals(sqlite3 *db, const char *schema, struct work *w, uint64_t
                                      "latency_p90, latency_p95, latency_p99, latency_p999,"
                                      " first_count, first_sum, first_min, first_max, first_p50, "
                                      "first_p90, first_p95, first_p99, first_p999,"
-                                     " allocated, freed, allocations, retained, cpu_ns, lock_ns, "
+                                     " allocated, freed, allocations, retained, retained_samples, cpu_ns, lock_ns, "
                                      "disk_ns, sleep_ns, downstream_ns,"
-                                     " latency, first FROM %s.total WHERE interval BETWEEN ? AND ? "
+                                     " latency, first, heap FROM %s.total WHERE interval BETWEEN ? AND ? "
                                      "ORDER BY endpoint, class, interval");
     if (!st)
         return sqlite3_extended_errcode(db);
@@ -178,8 +183,8 @@ static int write_totals(sqlite3 *db, const char *schema, const struct work *w, u
 {
     sqlite3_stmt *st = store_prepare(db, schema,
                                      "INSERT INTO %s.total "
-                                     "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,"
-                                     "?,?,?,?,?,?,?,?,?,?,?,?,?,NULL)");
+                                     "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,"
+                                     "?,?,?,?,?,?,?,?,?,?,?,?,?,?)");
     if (!st)
         return sqlite3_extended_errcode(db);
     int rc = SQLITE_OK;
@@ -196,6 +201,7 @@ static int write_totals(sqlite3 *db, const char *schema, const struct work *w, u
         }
         bind_blob(&b, m->sketch, m->latency_len);
         bind_blob(&b, m->sketch + m->latency_len, m->first_len);
+        bind_blob(&b, m->sketch + m->latency_len + m->first_len, m->heap_len);
         rc = store_finish(st);
     }
     sqlite3_finalize(st);
@@ -213,6 +219,9 @@ static int merge_range(sqlite3 *db, const char *schema, int level, uint64_t firs
         "INSERT OR REPLACE INTO %s.loss SELECT ?1, stage, reason, sum(count) FROM %s.loss"
         " WHERE interval BETWEEN ?1 AND ?2 GROUP BY stage, reason",
         "DELETE FROM %s.loss WHERE interval > ? AND interval <= ?",
+        /* what lived at the end of the last one */
+        "DELETE FROM %s.site_live WHERE interval >= ? AND interval < ?",
+        "UPDATE %s.site_live SET interval = ?1 WHERE interval = ?2",
         "INSERT OR REPLACE INTO %s.interval SELECT ?1, ?3, 1, min(start_ns), max(end_ns), "
         "sum(written), sum(drained),"
         " sum(late), sum(accepted), sum(opened), sum(inherited), sum(bytes_in), sum(bytes_out), "
@@ -223,11 +232,12 @@ static int merge_range(sqlite3 *db, const char *schema, int level, uint64_t firs
         "DELETE FROM %s.interval WHERE interval > ? AND interval <= ?",
     };
     struct work w = {
-        .pool = sketch_pool_new((size_t)2 * SKETCH_OCTAVES * sizeof(struct sketch_page) * 2)};
+        .pool = sketch_pool_new((size_t)3 * SKETCH_OCTAVES * sizeof(struct sketch_page) * 2)};
     if (!w.pool)
         return SQLITE_NOMEM;
     sketch_init(&w.latency);
     sketch_init(&w.first);
+    sketch_init(&w.heap);
     int rc = read_totals(db, schema, &w, first, last);
     for (size_t i = 0; i < sizeof steps / sizeof *steps && rc == SQLITE_OK; i++)
         rc = with_range(db, schema, steps[i], first, last, level);
@@ -240,6 +250,7 @@ static int merge_range(sqlite3 *db, const char *schema, int level, uint64_t firs
     }
     sketch_clear(&w.latency, w.pool);
     sketch_clear(&w.first, w.pool);
+    sketch_clear(&w.heap, w.pool);
     sketch_pool_free(w.pool);
     return rc;
 }
