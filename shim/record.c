@@ -357,23 +357,24 @@ static inline bool totals_moved(const struct lane *l)
             (l->allocations ^ self.last_allocations) | ((l->lock + l->disk + l->sleep) ^ self.last_waits)) != 0;
 }
 
-void wait_begin(struct lane *l, enum call call)
+void wait_begin(struct lane *l, struct call_mark *before, enum call call)
 {
+    before->call = CALL_NONE;
     if (!l || !recording())
         return;
     totals_refresh(l);
-    uint64_t now = call_enter(l, call, 0);
+    uint64_t now = call_enter(l, before, call, 0);
     if (!totals_moved(l))
         return;
     struct observation o = {.type = EVENT_TURN, .descriptor = -1, .time = now, .result = (int64_t)call};
     record_event(l, &o);
 }
 
-void wait_end(struct lane *l)
+void wait_end(struct lane *l, const struct call_mark *before)
 {
     if (!l)
         return;
-    call_leave(l);
+    call_leave(l, before);
     uint64_t now = ticks_now();
     self.wait_return = now ? now : 1;
 }

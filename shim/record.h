@@ -33,6 +33,7 @@ struct thread_local_block {
     uint32_t in_vfork;    /* 1: this is a vfork child in our parent's memory: forward only */
     uint64_t *jemalloc_allocated, *jemalloc_freed; /* thread.allocatedp/deallocatedp, NULL: count ourselves */
     uint64_t jemalloc_allocated_base, jemalloc_freed_base; /* where they stood when the lane was taken */
+    uintptr_t call_place; /* stack address of the mark of the call that it is in, see call_enter */
     uint32_t cpu; /* enum cpu_knowledge: is the CPU clock of this thread's last event known? */
 };
 enum cpu_knowledge { CPU_UNREAD, CPU_READ, CPU_UNREADABLE };
@@ -130,12 +131,34 @@ static inline void record_prepare(const struct lane *l, uint64_t connection)
 
 /*
  * Around a call that may block: what the thread is in, for in-flight reports. `call_enter` returns the entry ticks.
- * These two never guard anything: a longjmp past call_leave leaves a stale mark that the next call overwrites.
+ * A signal handler's calls give back the mark of the call that they interrupt: `before` keeps it on the stack. These two
+ * never guard anything: a longjmp past call_leave leaves a stale mark. The next call knows it by the stack, as its own
+ * `before` stands at or above the place of the one that was left; deeper down it takes the mark for an interrupted one.
  */
-static inline uint64_t call_enter(struct lane *l, enum call call, uint64_t connection)
+struct call_mark {
+    uint32_t call; /* CALL_NONE: nothing to give back, the rest is unset */
+    uint64_t since, connection;
+    uintptr_t place;
+};
+
+static __attribute__((noinline, unused)) void call_interrupt(const struct lane *l, struct call_mark *before)
+{
+    before->since = load_relaxed(&l->call_since);
+    before->connection = load_relaxed(&l->call_connection);
+    before->place = self.call_place;
+    if ((uintptr_t)before >= before->place)
+        before->call = CALL_NONE;
+}
+
+static inline uint64_t call_enter(struct lane *l, struct call_mark *before, enum call call, uint64_t connection)
 {
     uint64_t now = ticks_now();
+    before->call = CALL_NONE;
     if (l) {
+        before->call = load_relaxed(&l->call);
+        if (__builtin_expect(before->call, 0))
+            call_interrupt(l, before);
+        self.call_place = (uintptr_t)before;
         store_relaxed(&l->call_since, now);
         store_relaxed(&l->call_connection, connection);
         store_relaxed(&l->call, (uint32_t)call);
@@ -143,18 +166,24 @@ static inline uint64_t call_enter(struct lane *l, enum call call, uint64_t conne
     return now;
 }
 
-static inline void call_leave(struct lane *l)
+static inline void call_leave(struct lane *l, const struct call_mark *before)
 {
-    if (l)
-        store_relaxed(&l->call, (uint32_t)CALL_NONE);
+    if (!l)
+        return;
+    if (__builtin_expect(before->call, 0)) {
+        self.call_place = before->place;
+        store_relaxed(&l->call_since, before->since);
+        store_relaxed(&l->call_connection, before->connection);
+    }
+    store_relaxed(&l->call, before->call);
 }
 
 /*
  * Waits: `wait_begin` records EVENT_TURN when a total moved since the last event and marks the call; `wait_end` notes
  * when it returned. Both take NULL, and forward silently when switched off.
  */
-void wait_begin(struct lane *, enum call);
-void wait_end(struct lane *);
+void wait_begin(struct lane *, struct call_mark *before, enum call);
+void wait_end(struct lane *, const struct call_mark *before);
 
 /* The next connection id: unique in the arena, also for a thread without a lane. */
 uint64_t connection_id_next(const struct lane *);

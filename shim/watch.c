@@ -19,7 +19,7 @@ bool watch_start(struct watch *w, int fd, enum call call)
     watch_note(w, fd);
     uint64_t id = slot_id(w->word);
     record_prepare(w->lane, id);
-    w->entry = call_enter(w->lane, call, id);
+    w->entry = call_enter(w->lane, &w->before, call, id);
     return true;
 }
 
@@ -79,7 +79,7 @@ static void ignore(struct slot *s, uint64_t word)
 
 void watch_data(const struct watch *w, const struct transfer *t)
 {
-    call_leave(w->lane);
+    call_leave(w->lane, &w->before);
     int64_t result = t->result;
     if (__builtin_expect(result <= 0, 0)) {
         if (result < 0)

@@ -28,6 +28,7 @@ struct watch {
     struct slot *slot; /* NULL: a number above the first leaf, not seen yet */
     uint64_t word;     /* the slot's before the call */
     uint64_t entry;    /* ticks */
+    struct call_mark before;
     int fd;
 };
 

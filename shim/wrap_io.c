@@ -150,9 +150,9 @@ ssize_t on_splice(int from, off64_t *from_at, int to, off64_t *to_at, size_t siz
     struct watch in, out;
     bool see_in = watch_begin(&in, from, CALL_SPLICE), see_out = watch_begin(&out, to, CALL_SPLICE);
     ssize_t result = real.splice(from, from_at, to, to_at, size, flags);
+    if (see_out) /* the inner mark first */
+        moved_unseen(&out, EVENT_OUT, result, size);
     if (see_in)
         moved_unseen(&in, EVENT_IN, result, size);
-    if (see_out)
-        moved_unseen(&out, EVENT_OUT, result, size);
     return result;
 }

@@ -133,6 +133,7 @@ EXPORTED void quick_exit(int status)
 struct waiting {
     struct lane *lane;
     uint64_t entry;
+    struct call_mark before;
     bool on;
 };
 
@@ -140,14 +141,13 @@ struct waiting {
  * A parent that waits for a child may do so for the request it serves: this mark is no end of its
  * claim.
  */
-static struct waiting wait_enter(void)
+static void wait_enter(struct waiting *w)
 {
-    struct waiting w = {.on = recording()};
-    if (w.on) {
-        w.lane = lane_here();
-        w.entry = call_enter(w.lane, CALL_WAITPID, 0);
+    w->on = recording();
+    if (w->on) {
+        w->lane = lane_here();
+        w->entry = call_enter(w->lane, &w->before, CALL_WAITPID, 0);
     }
-    return w;
 }
 
 static void reaped(const struct waiting *w, pid_t pid, int status)
@@ -165,7 +165,7 @@ static void wait_leave(const struct waiting *w, pid_t pid, const int *status)
 {
     if (!w->on)
         return;
-    call_leave(w->lane);
+    call_leave(w->lane, &w->before);
     if (pid > 0 && (WIFEXITED(*status) || WIFSIGNALED(*status)) && recording())
         reaped(w, pid, *status);
 }
@@ -174,7 +174,8 @@ pid_t on_wait(int *status)
 {
     int own = 0;
     status = status ? status : &own;
-    struct waiting w = wait_enter();
+    struct waiting w;
+    wait_enter(&w);
     pid_t pid = real.wait(status);
     wait_leave(&w, pid, status);
     return pid;
@@ -184,7 +185,8 @@ pid_t on_waitpid(pid_t which, int *status, int options)
 {
     int own = 0;
     status = status ? status : &own;
-    struct waiting w = wait_enter();
+    struct waiting w;
+    wait_enter(&w);
     pid_t pid = real.waitpid(which, status, options);
     wait_leave(&w, pid, status);
     return pid;
@@ -194,7 +196,8 @@ pid_t on_wait3(int *status, int options, struct rusage *usage)
 {
     int own = 0;
     status = status ? status : &own;
-    struct waiting w = wait_enter();
+    struct waiting w;
+    wait_enter(&w);
     pid_t pid = real.wait3(status, options, usage);
     wait_leave(&w, pid, status);
     return pid;
@@ -204,7 +207,8 @@ pid_t on_wait4(pid_t which, int *status, int options, struct rusage *usage)
 {
     int own = 0;
     status = status ? status : &own;
-    struct waiting w = wait_enter();
+    struct waiting w;
+    wait_enter(&w);
     pid_t pid = real.wait4(which, status, options, usage);
     wait_leave(&w, pid, status);
     return pid;
@@ -232,11 +236,12 @@ int on_waitid(idtype_t type, id_t id, siginfo_t *info, int options)
     own.si_code = 0;
     if (!info)
         info = &own;
-    struct waiting w = wait_enter();
+    struct waiting w;
+    wait_enter(&w);
     int result = real.waitid(type, id, info, options);
     if (!w.on)
         return result;
-    call_leave(w.lane);
+    call_leave(w.lane, &w.before);
     /* WNOWAIT leaves it to be waited for again: not reaped yet */
     if (!result && !(options & WNOWAIT) && info->si_pid > 0 && status_of(info) >= 0 && recording())
         reaped(&w, info->si_pid, status_of(info));

@@ -107,7 +107,7 @@ static inline void accept_prepare(struct accept_buffer *b, struct sockaddr *addr
 
 static void accepted(const struct watch *w, const struct accept_buffer *b, int fd)
 {
-    call_leave(w->lane);
+    call_leave(w->lane, &w->before);
     if (fd < 0)
         return;
     struct slot *s = descriptor_make(fd);
@@ -170,7 +170,7 @@ static bool is_no_attempt(int error)
 
 static void connected(const struct watch *w, int result, const struct sockaddr *to, socklen_t length)
 {
-    call_leave(w->lane);
+    call_leave(w->lane, &w->before);
     int error = result ? errno : 0;
     if (is_no_attempt(error) || to->sa_family == AF_UNSPEC)
         return;

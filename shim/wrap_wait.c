@@ -12,83 +12,92 @@
 #include "shim/real.h"
 #include "shim/record.h"
 
-static inline struct lane *wait_enter(enum call call)
+static inline struct lane *wait_enter(struct call_mark *before, enum call call)
 {
     struct lane *l = lane_here();
     if (!l || !recording())
         return NULL;
-    wait_begin(l, call);
+    wait_begin(l, before, call);
     return l;
 }
 
 int on_poll(struct pollfd *p, nfds_t count, int limit_ms)
 {
-    struct lane *l = wait_enter(CALL_POLL);
+    struct call_mark before;
+    struct lane *l = wait_enter(&before, CALL_POLL);
     int result = real.poll(p, count, limit_ms);
-    wait_end(l);
+    wait_end(l, &before);
     return result;
 }
 
 int on___poll_chk(struct pollfd *p, nfds_t count, int limit_ms, size_t room)
 {
-    struct lane *l = wait_enter(CALL_POLL);
+    struct call_mark before;
+    struct lane *l = wait_enter(&before, CALL_POLL);
     int result = real.__poll_chk(p, count, limit_ms, room);
-    wait_end(l);
+    wait_end(l, &before);
     return result;
 }
 
 int on_ppoll(struct pollfd *p, nfds_t count, const struct timespec *limit, const sigset_t *mask)
 {
-    struct lane *l = wait_enter(CALL_POLL);
+    struct call_mark before;
+    struct lane *l = wait_enter(&before, CALL_POLL);
     int result = real.ppoll(p, count, limit, mask);
-    wait_end(l);
+    wait_end(l, &before);
     return result;
 }
 
 int on___ppoll_chk(struct pollfd *p, nfds_t count, const struct timespec *limit, const sigset_t *mask, size_t room)
 {
-    struct lane *l = wait_enter(CALL_POLL);
+    struct call_mark before;
+    struct lane *l = wait_enter(&before, CALL_POLL);
     int result = real.__ppoll_chk(p, count, limit, mask, room);
-    wait_end(l);
+    wait_end(l, &before);
     return result;
 }
 
 int on_select(int count, fd_set *in, fd_set *out, fd_set *error, struct timeval *limit)
 {
-    struct lane *l = wait_enter(CALL_SELECT);
+    struct call_mark before;
+    struct lane *l = wait_enter(&before, CALL_SELECT);
     int result = real.select(count, in, out, error, limit);
-    wait_end(l);
+    wait_end(l, &before);
     return result;
 }
 
 int on_pselect(int count, fd_set *in, fd_set *out, fd_set *error, const struct timespec *limit, const sigset_t *mask)
 {
-    struct lane *l = wait_enter(CALL_SELECT);
+    struct call_mark before;
+    struct lane *l = wait_enter(&before, CALL_SELECT);
     int result = real.pselect(count, in, out, error, limit, mask);
-    wait_end(l);
+    wait_end(l, &before);
     return result;
 }
 
 int on_epoll_wait(int fd, struct epoll_event *events, int count, int limit_ms)
 {
-    struct lane *l = wait_enter(CALL_EPOLL_WAIT);
+    struct call_mark before;
+    struct lane *l = wait_enter(&before, CALL_EPOLL_WAIT);
     int result = real.epoll_wait(fd, events, count, limit_ms);
-    wait_end(l);
+    wait_end(l, &before);
     return result;
 }
 
 int on_epoll_pwait(int fd, struct epoll_event *events, int count, int limit_ms, const sigset_t *mask)
 {
-    struct lane *l = wait_enter(CALL_EPOLL_WAIT);
+    struct call_mark before;
+    struct lane *l = wait_enter(&before, CALL_EPOLL_WAIT);
     int result = real.epoll_pwait(fd, events, count, limit_ms, mask);
-    wait_end(l);
+    wait_end(l, &before);
     return result;
 }
 
 int on_epoll_pwait2(int fd, struct epoll_event *events, int count, const struct timespec *limit, const sigset_t *mask)
 {
-    struct lane *l = wait_enter(CALL_EPOLL_WAIT);
+    struct call_mark before;
+    struct lane *l = wait_enter(&before, CALL_EPOLL_WAIT);
     int result = real.epoll_pwait2(fd, events, count, limit, mask);
-    wait_end(l);
+    wait_end(l, &before);
     return result;
 }

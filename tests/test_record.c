@@ -443,6 +443,46 @@ static void test_call_in_progress_is_marked(void **state)
     assert_int_equal(self.lane->call, CALL_NONE);
 }
 
+static ssize_t interrupted_by_a_poll(int fd, void *buffer, size_t size, int flags)
+{
+    uint64_t since = self.lane->call_since;
+    on_poll(NULL, 0, 0);
+    assert_true(self.lane->call_since == since);
+    return look_at_mark(fd, buffer, size, flags);
+}
+
+static void test_a_handlers_call_gives_the_mark_back(void **state)
+{
+    (void)state;
+    real.recv = interrupted_by_a_poll;
+    on_recv(FD, data, 10, 0);
+    real.recv = fake_recv;
+    assert_int_equal(self.lane->call, CALL_NONE);
+}
+
+static sigjmp_buf way_out;
+static ssize_t leave_by_jump(int fd, void *buffer, size_t size, int flags)
+{
+    (void)fd, (void)buffer, (void)size, (void)flags;
+    siglongjmp(way_out, 1);
+}
+
+static void test_a_mark_left_behind_ends_with_the_next_call(void **state)
+{
+    (void)state;
+    real.recv = leave_by_jump;
+    for (int i = 0; i < 2; i++) {
+        if (!sigsetjmp(way_out, 0))
+            on_recv(FD, data, 10, 0);
+        assert_int_equal(self.lane->call, CALL_READ);
+        real.recv = fake_recv;
+        on_recv(FD, data, 10, 0);
+        assert_int_equal(self.lane->call, CALL_NONE);
+        real.recv = leave_by_jump;
+    }
+    real.recv = fake_recv;
+}
+
 static void test_switched_off_forwards(void **state)
 {
     (void)state;
@@ -1172,6 +1212,10 @@ int main(void)
         TEST(test_block_comes_with_far_moves),
         TEST(test_turn_only_when_totals_moved),
         TEST(test_call_in_progress_is_marked),
+        TEST(test_a_handlers_call_gives_the_mark_back),
+        TEST(test_a_mark_left_behind_ends_with_the_next_call),
+        TEST(test_a_handlers_call_gives_the_mark_back),
+        TEST(test_a_mark_left_behind_ends_with_the_next_call),
         TEST(test_switched_off_forwards),
         TEST(test_no_clock_says_so),
         TEST(test_full_lane_drops_newest_and_counts),
