@@ -21,6 +21,7 @@ struct activity {
     struct thread *thread; /* by lane */
     uint32_t lanes;        /* ever used */
     struct cost outside;
+    struct sample_lists lists;
 };
 
 struct activity *activity_new(struct spans *spans)
@@ -178,6 +179,36 @@ static void charge(struct activity *a, const struct group *g, const struct cost 
     cost_add(e->span.id == g->first_id ? &e->span.cost : &a->outside, c);
 }
 
+/* --- samples: they go where the interval's cost goes -------------------------------------------------------------------- */
+
+void activity_lists(struct activity *a, const struct sample_lists *lists)
+{
+    a->lists = *lists;
+}
+
+static void samples_belong(struct activity *a, const struct group *g, uint32_t *list)
+{
+    if (!*list)
+        return;
+    struct exchange *e = spans_at(a->spans, g->exchange);
+    a->lists.belong(a->lists.to, *list, e->span.id == g->first_id ? e : NULL, g->count > 1);
+    *list = 0;
+}
+
+static void samples_outside(struct activity *a, uint32_t *list)
+{
+    if (*list)
+        a->lists.belong(a->lists.to, *list, NULL, false);
+    *list = 0;
+}
+
+static void samples_keep(struct activity *a, struct thread *t)
+{
+    if (t->samples)
+        t->samples_kept = t->samples_kept ? a->lists.join(a->lists.to, t->samples, t->samples_kept) : t->samples;
+    t->samples = 0;
+}
+
 /* The requests whose the next interval is, as the event in hand leaves them (rules 1, 5). */
 static bool group_of(const struct spans *s, const struct dialogue *d, struct group *g)
 {
@@ -282,6 +313,7 @@ static void drop_kept(struct activity *a, struct thread *t)
 {
     cost_add(&a->outside, &t->kept);
     t->kept = (struct cost){0};
+    samples_outside(a, &t->samples_kept);
 }
 
 void activity_wait(struct activity *a, struct thread *t, uint64_t time_ns)
@@ -307,11 +339,44 @@ void activity_expect(struct activity *a, struct thread *t, uint64_t time_ns)
     t->kept_until = time_ns + FINAL_NS;
 }
 
+static void resume_deferred(struct thread *t)
+{
+    t->delta = t->deferred;
+    t->deferred = (struct cost){0};
+    t->deferring = false;
+}
+
+/* What it cost up to now since the last event that was charged. */
+static void take_interval(struct thread *t, const struct totals *now)
+{
+    struct cost more = advance(&t->last, now);
+    if (t->deferring) {
+        resume_deferred(t);
+        cost_add(&t->delta, &more);
+    } else {
+        t->delta = more;
+    }
+}
+
 void activity_interval(struct activity *a, struct thread *t, const struct item *item)
 {
-    if (item->event->flags & EVENT_WAITED)
-        activity_wait(a, t, item->time_ns); /* nothing was counted before that wait, or TURN told of it */
-    t->delta = advance(&t->last, &item->total);
+    if (item->event->flags & EVENT_WAITED) {
+        if (t->deferring) { /* a sample was the last event before that wait */
+            resume_deferred(t);
+            activity_stay(a, t);
+        }
+        activity_wait(a, t, item->time_ns); /* nothing more was counted before it, or TURN told of it */
+    }
+    take_interval(t, &item->total);
+}
+
+void activity_sample(struct activity *a, struct thread *t, uint32_t list)
+{
+    t->deferred = t->delta;
+    t->deferring = true;
+    t->delta = (struct cost){0};
+    if (list)
+        t->samples = t->samples ? a->lists.join(a->lists.to, list, t->samples) : list;
 }
 
 /* Frees go to the requests that are finished, the rest to `next` (rule 4). */
@@ -338,18 +403,24 @@ static struct cost settle_interval(struct activity *a, struct thread *t, bool an
     switch ((enum claim)t->claim) {
     case CLAIM_NONE:
         cost_add(&next, &t->delta);
+        samples_keep(a, t);
         break;
     case CLAIM_OUTSIDE:
         cost_add(&a->outside, &t->delta);
+        samples_outside(a, &t->samples);
         break;
     case CLAIM_SPANS:
-        if (t->over && any && fresh)
+        if (t->over && any && fresh) {
             split(a, &old, &next, &t->delta);
-        else
+            samples_keep(a, t);
+        } else {
             charge(a, &old, &t->delta);
+            samples_belong(a, &old, &t->samples);
+        }
         break;
     case CLAIM_AFTER:
         cost_add(&next, &t->delta);
+        samples_keep(a, t);
         if (any) {
             struct cost gap = next;
             next = (struct cost){0};
@@ -366,6 +437,7 @@ void activity_touch(struct activity *a, struct thread *t, struct dialogue *d, bo
     bool any = d && group_of(a->spans, d, &g);
     if (any && g.count == 1 && t->count == 1 && g.first_id == t->first_id && t->claim == CLAIM_SPANS && !t->over) {
         charge(a, &g, &t->delta); /* the same request goes on: by far the most frequent */
+        samples_belong(a, &g, &t->samples);
         t->over = g.over;
         serve(a, t, &g);
         return;
@@ -376,11 +448,13 @@ void activity_touch(struct activity *a, struct thread *t, struct dialogue *d, bo
     release(a, t);
     if (!any) {
         cost_add(&a->outside, &next);
+        samples_outside(a, &t->samples_kept);
         t->claim = CLAIM_OUTSIDE;
         return;
     }
     if (!cost_is_zero(&next))
         charge(a, &g, &next);
+    samples_belong(a, &g, &t->samples_kept);
     t->claim = CLAIM_SPANS;
     t->over = g.over;
     t->exchange = g.exchange;
@@ -398,12 +472,15 @@ void activity_stay(struct activity *a, struct thread *t)
     case CLAIM_NONE:
     case CLAIM_AFTER:
         cost_add(&t->kept, &t->delta);
+        samples_keep(a, t);
         break;
     case CLAIM_OUTSIDE:
         cost_add(&a->outside, &t->delta);
+        samples_outside(a, &t->samples);
         break;
     case CLAIM_SPANS:
         charge(a, &old, &t->delta);
+        samples_belong(a, &old, &t->samples);
         break;
     }
     t->delta = (struct cost){0};
@@ -460,9 +537,10 @@ struct thread *activity_thread(struct activity *a, const struct item *item, stru
 void activity_total(struct activity *a, struct thread *t, const struct totals *now)
 {
     struct group old = group_of_claim(t);
-    t->delta = advance(&t->last, now);
+    take_interval(t, now);
     if (t->claim == CLAIM_SPANS && t->over) {
         split(a, &old, &t->kept, &t->delta);
+        samples_keep(a, t);
         t->claim = CLAIM_AFTER;
         t->delta = (struct cost){0};
     } else {
@@ -488,11 +566,12 @@ void activity_resume(struct image *image, const struct totals *charged)
 
 void activity_thread_end(struct activity *a, struct thread *t, const struct totals *final)
 {
-    if (final) {
-        t->delta = advance(&t->last, final);
+    if (final || t->deferring) {
+        take_interval(t, final ? final : &t->last);
         activity_stay(a, t);
     }
     cost_add(&a->outside, &t->kept);
+    samples_outside(a, &t->samples_kept);
     release(a, t);
     if (t->image) {
         struct cost c = cost_of(&t->last);
@@ -552,8 +631,10 @@ struct cost activity_outside(const struct activity *a)
     struct cost sum = a->outside;
     cost_add(&sum, &spans_charged(a->spans)->uncounted);
     for (uint32_t i = 0; i < a->lanes; i++)
-        if (a->thread[i].number)
+        if (a->thread[i].number) {
             cost_add(&sum, &a->thread[i].kept);
+            cost_add(&sum, &a->thread[i].deferred);
+        }
     for (uint32_t i = spans_oldest(a->spans); i; i = spans_at(a->spans, i)->newer)
         cost_add(&sum, &spans_at(a->spans, i)->span.cost);
     return sum;

@@ -31,6 +31,9 @@ struct thread {
     struct totals last; /* charged up to here */
     struct cost delta;  /* of the interval that ends with the event in hand */
     struct cost kept;   /* for the next request */
+    struct cost deferred; /* of the interval in hand, up to a sample that lies in it */
+    bool deferring;
+    uint32_t samples, samples_kept; /* lists (below): of the interval in hand; as `kept` */
     uint64_t kept_until; /* a wait after this time sends what is kept to outside */
     /* claim */
     uint8_t claim; /* enum claim */
@@ -55,6 +58,17 @@ struct thread {
     uint64_t call_since_ns;
 };
 
+/*
+ * Sampled blocks and waits (heap.c). They wait on their thread until the interval that they lie in is charged, then
+ * they belong to whom it is charged. A list is the number of one of its samples, 0: empty.
+ */
+struct sample_lists {
+    uint32_t (*join)(void *to, uint32_t list, uint32_t more);
+    void (*belong)(void *to, uint32_t list, struct exchange *, bool shared); /* NULL: to no request; shared: to the
+                                                                                first of several (rule 5) */
+    void *to;
+};
+
 struct activity;
 struct activity *activity_new(struct spans *);
 void activity_free(struct activity *);
@@ -72,6 +86,9 @@ void activity_interval(struct activity *, struct thread *, const struct item *);
 void activity_touch(struct activity *, struct thread *, struct dialogue *, bool fresh);
 void activity_undecided(struct activity *, struct thread *, uint64_t time_ns); /* of one whose protocol is not known yet */
 void activity_stay(struct activity *, struct thread *);                        /* any other event */
+/* A sample, which divides no interval: its cost is charged with the next event. `list`: 0 for a free. */
+void activity_sample(struct activity *, struct thread *, uint32_t list);
+void activity_lists(struct activity *, const struct sample_lists *); /* copied; none before: nobody samples */
 /* After activity_stay. The claim ends: the thread waits; or EOF or close on the connection (rule 1). */
 void activity_wait(struct activity *, struct thread *, uint64_t time_ns);
 void activity_part(struct activity *, struct thread *, uint64_t time_ns);

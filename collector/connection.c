@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "collector/told.h"
 #include "wire/arena.h"
 
 #define QUESTIONS_MAX 1000 /* connections whose own address is asked for */
@@ -626,7 +627,9 @@ void connection_event(struct connections *cs, const struct item *item)
     uint8_t type = item->event->type;
     if (t->more_slot && type != EVENT_MORE)
         stream_more_over(cs, t);
-    if (type == EVENT_IN)
+    if (told_is_one(type))
+        activity_sample(cs->activity, t, cs->sampled ? cs->sampled(cs->sampled_to, item, t) : 0);
+    else if (type == EVENT_IN)
         on_data(cs, t, item, IN);
     else if (type == EVENT_OUT)
         on_data(cs, t, item, OUT);

@@ -117,6 +117,9 @@ struct connections {
     uint64_t overlaps; /* bytes that events claimed twice: not counted again */
     void (*killed)(void *to, const struct exchange *); /* a request that a signal's death cut off */
     void *killed_to;
+    /* an event of sampled stacks: returns the list (activity.h) that waits for its owner, 0: none */
+    uint32_t (*sampled)(void *to, const struct item *, const struct thread *);
+    void *sampled_to;
 };
 
 /* `known` ends with NULL. NULL: no memory. */

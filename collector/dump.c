@@ -13,10 +13,11 @@
 #include <sys/un.h>
 
 #include "collector/recording.h"
+#include "collector/told.h"
 
 static const char *const event_names[EVENT_TYPE_COUNT] = {
     "none", "accept", "connect", "bind", "listen", "close", "shutdown", "dup",    "in",
-    "out",  "more",   "turn",    "fork", "exec",   "exit",  "reaped",   "allocated", "freed"};
+    "out",  "more",   "turn",    "fork", "exec",   "exit",  "reaped",   "allocated", "freed", "locked", "object"};
 
 static const char *const flag_names[] = {"block", "offset-unknown", "first", "unsure", "waited", "long", "no-clock", NULL};
 
@@ -59,6 +60,29 @@ static void print_address(const uint8_t *address, size_t len, FILE *out)
         fputs("-", out);
 }
 
+static void print_told(const struct item *item, FILE *out)
+{
+    struct told_sample s;
+    struct told_object o;
+    uint64_t serial;
+    if (told_sample(item, &s)) {
+        static const char *const ends[] = {"whole", "cut", "unknown", "unsafe"};
+        fprintf(out, " serial=%" PRIu64 " amount=%" PRIu64 " end=%s stack=", s.serial, s.amount, ends[s.end]);
+        for (uint16_t i = 0; i < s.frames; i++)
+            fprintf(out, "%s%" PRIx64, i ? "," : "", s.frame[i]);
+    } else if (told_freed(item, &serial)) {
+        fprintf(out, " serial=%" PRIu64, serial);
+    } else if (told_object(item, &o)) {
+        fprintf(out, " at=%" PRIx64 "-%" PRIx64 " bias=%" PRIx64 " build-id=", o.start, o.end, o.bias);
+        for (uint16_t i = 0; i < o.build_id_len; i++)
+            fprintf(out, "%02x", o.build_id[i]);
+        fputs(" path=", out);
+        print_bytes((const uint8_t *)o.path, o.path_len, out);
+    } else {
+        fputs(" damaged", out);
+    }
+}
+
 static bool has_address(unsigned type)
 {
     return type == EVENT_ACCEPT || type == EVENT_CONNECT || type == EVENT_BIND;
@@ -75,7 +99,9 @@ static void print_event(const struct item *item, FILE *out)
     for (int i = 0; flag_names[i]; i++)
         if (e->flags & 1 << i)
             fprintf(out, " %s", flag_names[i]);
-    if (has_address(e->type) && item->data_len >= sizeof(struct event_address)) {
+    if (told_is_one(e->type)) {
+        print_told(item, out);
+    } else if (has_address(e->type) && item->data_len >= sizeof(struct event_address)) {
         fputs(" address=", out);
         print_address(item->data + sizeof(struct event_address), item->data_len - sizeof(struct event_address), out);
     } else if (item->data_len) {

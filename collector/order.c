@@ -502,12 +502,26 @@ static inline void widen(const struct order *o, struct drain_lane *l, const stru
     t->allocations += (uint32_t)(e->allocations - (uint32_t)t->allocations);
 }
 
+/* Below nobody knows ticks. The copy in the lane's window is ours to write. */
+static void wait_in_ns(const struct order *o, struct drain_lane *l, const struct event *e)
+{
+    struct event_sample s;
+    size_t at = sizeof *e + (e->flags & EVENT_HAS_BLOCK ? sizeof(struct event_block) : 0);
+    if (e->head < sizeof s)
+        return;
+    memcpy(&s, l->at + at, sizeof s);
+    s.amount = length_ns(o, l->drain, s.amount);
+    memcpy((uint8_t *)(uintptr_t)(l->at + at), &s, sizeof s);
+}
+
 static inline void give_event(struct order *o, struct drain_lane *l, struct item *out)
 {
     const struct event *e = event_at(l);
     uint32_t unit = e->flags & EVENT_LONG ? 10 : 0;
     uint64_t lasted = length_ns(o, l->drain, (uint64_t)e->duration << unit);
     widen(o, l, e);
+    if (unlikely(e->type == EVENT_LOCKED))
+        wait_in_ns(o, l, e);
     out->kind = ITEM_EVENT;
     out->lane = l->number;
     out->thread = l->thread;

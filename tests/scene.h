@@ -60,6 +60,8 @@ struct scene {
     int plans;
     uint64_t asked_address[64], asked_descriptor[64];
     int addresses, descriptors;
+    bool sampling; /* every allocation is sampled: an event of its own */
+    uint64_t serial;
 };
 
 static struct scene scene;
@@ -143,9 +145,11 @@ static inline void scene_open(void)
     struct feedback feedback = {note_plan, note_address, note_descriptor, NULL};
     struct span *room = scene.span ? scene.span : malloc(SCENE_SPANS * sizeof *room);
     struct options options = scene.options;
+    bool sampling = scene.sampling;
     memset(&scene, 0, sizeof scene);
     scene.span = room;
     scene.options = options;
+    scene.sampling = sampling;
     if (!options.connections)
         options_init(&scene.options);
     scene.now = SCENE_START;
@@ -204,15 +208,39 @@ static inline void play(struct actor *a, struct event *e, const void *data, size
     pass_time(1000);
 }
 
+/* A block of `bytes` is sampled at one address of code. */
+static inline void samples(struct actor *a, uint64_t serial, uint64_t bytes, uint64_t at)
+{
+    struct {
+        struct event_sample head;
+        uint64_t frame[1];
+    } data = {{.serial = serial, .amount = bytes, .frames = 1}, {at}};
+    struct event e = {.type = EVENT_ALLOCATED, .descriptor = -1, .head = sizeof data};
+    play(a, &e, &data, sizeof data);
+}
+
+static inline void frees_sampled(struct actor *a, uint64_t serial)
+{
+    struct event_argument data = {.argument = (int64_t)serial};
+    struct event e = {.type = EVENT_FREED, .descriptor = -1, .head = sizeof data};
+    play(a, &e, &data, sizeof data);
+}
+
 static inline void allocates(struct actor *a, uint64_t bytes)
 {
     a->total.allocated += bytes;
     a->total.allocations++;
+    if (scene.sampling && bytes) {
+        scene.serial++;
+        samples(a, scene.serial, bytes, 0x1000 + scene.serial);
+    }
 }
 
 static inline void frees(struct actor *a, uint64_t bytes)
 {
     a->total.freed += bytes;
+    if (scene.sampling)
+        frees_sampled(a, scene.serial);
 }
 
 static inline void simple(struct actor *a, enum event_type type, uint64_t connection, int32_t result)

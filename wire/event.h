@@ -130,7 +130,7 @@ enum event_stack_end { /* why the stack ends where it does */
 };
 struct event_sample {
     uint64_t serial; /* ALLOCATED: names the block in its process, FREED repeats it; 0: the block is not followed */
-    uint64_t amount; /* usable bytes; ticks */
+    uint64_t amount; /* usable bytes; ticks (ns in the collector's items and in recordings) */
     uint16_t frames;
     uint16_t end;    /* enum event_stack_end */
     uint32_t pad;
