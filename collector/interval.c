@@ -23,9 +23,11 @@ struct total {
     uint64_t count, errors, unobserved, inferred, shared;
     uint64_t bytes[2], body[2];
     struct cost cost;
+    struct wall wall; /* of those whose latency counts */
     uint64_t downstream_ns;
+    uint64_t cpu_count, waits_count;
     bool changed;
-    struct sketch latency, first, heap;
+    struct sketch latency, first, heap, cpu;
 };
 
 struct status {
@@ -74,6 +76,7 @@ static struct total *new_total(void)
     sketch_init(&t->latency);
     sketch_init(&t->first);
     sketch_init(&t->heap);
+    sketch_init(&t->cpu);
     return t;
 }
 
@@ -108,19 +111,18 @@ static void add_span(struct intervals *v, struct total *t, const struct span *s,
         t->bytes[way] += s->bytes[way];
         t->body[way] += s->body[way];
     }
-    t->cost.allocated += s->cost.allocated;
-    t->cost.freed += s->cost.freed;
-    t->cost.allocations += s->cost.allocations;
-    t->cost.cpu_ns += s->cost.cpu_ns;
-    t->cost.lock_ns += s->cost.lock_ns;
-    t->cost.disk_ns += s->cost.disk_ns;
-    t->cost.sleep_ns += s->cost.sleep_ns;
-    t->downstream_ns += s->downstream_ns;
+    cost_add(&t->cost, &s->cost);
+    t->cpu_count += s->cpu_known;
+    t->waits_count += s->waits_known;
+    if (s->cpu_known)
+        sketch_add(&t->cpu, v->pool, s->cost.cpu_ns);
     if (v->heap)
         sketch_add(&t->heap, v->pool, s->cost.allocated);
     /* an unanswered request has no time (its connection's end is not an answer) */
     if (!s->answered || !s->start_ns || s->end_ns < s->start_ns)
         return;
+    wall_add(&t->wall, &s->wall);
+    t->downstream_ns += s->downstream_ns;
     sketch_add(&t->latency, v->pool, s->end_ns - s->start_ns);
     if (s->first_byte_ns)
         sketch_add(&t->first, v->pool, s->first_byte_ns);
@@ -252,6 +254,7 @@ static void free_total(struct intervals *v, struct total *t)
     sketch_clear(&t->latency, v->pool);
     sketch_clear(&t->first, v->pool);
     sketch_clear(&t->heap, v->pool);
+    sketch_clear(&t->cpu, v->pool);
     free(t);
 }
 
@@ -283,17 +286,15 @@ static void merge_totals(struct intervals *v, struct total *into, const struct t
         into->bytes[way] += from->bytes[way];
         into->body[way] += from->body[way];
     }
-    into->cost.allocated += from->cost.allocated;
-    into->cost.freed += from->cost.freed;
-    into->cost.allocations += from->cost.allocations;
-    into->cost.cpu_ns += from->cost.cpu_ns;
-    into->cost.lock_ns += from->cost.lock_ns;
-    into->cost.disk_ns += from->cost.disk_ns;
-    into->cost.sleep_ns += from->cost.sleep_ns;
+    cost_add(&into->cost, &from->cost);
+    wall_add(&into->wall, &from->wall);
+    into->cpu_count += from->cpu_count;
+    into->waits_count += from->waits_count;
     into->downstream_ns += from->downstream_ns;
     sketch_merge(&into->latency, v->pool, &from->latency);
     sketch_merge(&into->first, v->pool, &from->first);
     sketch_merge(&into->heap, v->pool, &from->heap);
+    sketch_merge(&into->cpu, v->pool, &from->cpu);
 }
 
 static void merge_tally(struct intervals *v, struct tally *into, struct tally *from)
@@ -451,12 +452,23 @@ static void fill_first(struct row_total *r, const struct sketch *s)
     r->first_p999 = at[4];
 }
 
+/* Three of the largest fit in a row; should there ever be a fourth that does not, it is left out. */
+static uint16_t put_sketch(const struct sketch *s, uint8_t **tail, const uint8_t *end)
+{
+    size_t room = (size_t)(end - *tail);
+    size_t len = sketch_encode(s, *tail, room < SKETCH_ENCODED_MAX ? room : SKETCH_ENCODED_MAX);
+    *tail += len;
+    return (uint16_t)len;
+}
+_Static_assert(sizeof(struct row) + sizeof(struct row_total) + 3 * SKETCH_ENCODED_MAX <=
+                   ROW_MAX_BYTES,
+               "three sketches fit in a row");
+
 static bool push_total(const struct interval *in, const struct tally *t, unsigned class,
                        struct queue *q)
 {
     const struct total *from = t->total[class];
-    struct row *row = queue_reserve(
-        q, ROW_TOTAL, sizeof *row + sizeof(struct row_total) + 3 * SKETCH_ENCODED_MAX);
+    struct row *row = queue_reserve(q, ROW_TOTAL, ROW_MAX_BYTES);
     if (!row)
         return false;
     struct row_total *r = (void *)(row + 1);
@@ -477,18 +489,19 @@ static bool push_total(const struct interval *in, const struct tally *t, unsigne
         .body_in = from->body[IN],
         .body_out = from->body[OUT],
         .cost = from->cost,
+        .wall = from->wall,
+        .cpu_count = from->cpu_count,
+        .waits_count = from->waits_count,
         .downstream_ns = from->downstream_ns,
         .retained = UINT64_MAX, /* what lives on is not known without samples of allocations */
     };
     fill_latency(r, &from->latency);
     fill_first(r, &from->first);
-    uint8_t *tail = (uint8_t *)(r + 1);
-    r->latency_len = (uint16_t)sketch_encode(&from->latency, tail, SKETCH_ENCODED_MAX);
-    tail += r->latency_len;
-    r->first_len = (uint16_t)sketch_encode(&from->first, tail, SKETCH_ENCODED_MAX);
-    tail += r->first_len;
-    r->heap_len = (uint16_t)sketch_encode(&from->heap, tail, SKETCH_ENCODED_MAX);
-    tail += r->heap_len;
+    uint8_t *tail = (uint8_t *)(r + 1), *end = (uint8_t *)row + ROW_MAX_BYTES;
+    r->latency_len = put_sketch(&from->latency, &tail, end);
+    r->first_len = put_sketch(&from->first, &tail, end);
+    r->heap_len = put_sketch(&from->heap, &tail, end);
+    r->cpu_len = put_sketch(&from->cpu, &tail, end);
     row->bytes = (uint16_t)(tail - (uint8_t *)row);
     queue_publish(q, row);
     return true;

@@ -287,6 +287,7 @@ static uint32_t begin_request(struct spans *s, struct dialogue *d, const struct 
     struct span *p = &e->span;
     link_new(s, d, e, index);
     p->id = s->next_id++;
+    p->retained = UINT64_MAX;
     e->stream = m->stream;
     e->lane = now->lane;
     e->began[way] = position + m->at;

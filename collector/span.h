@@ -27,6 +27,27 @@ struct wall {
     uint64_t runqueue_ns; /* concluded: between two calls, neither on the CPU nor in a wait that is seen */
 };
 
+static inline uint64_t wall_sum(const struct wall *w)
+{
+    return w->cpu_ns + w->lock_ns + w->disk_ns + w->sleep_ns + w->runqueue_ns;
+}
+
+static inline void wall_add(struct wall *to, const struct wall *from)
+{
+    to->cpu_ns += from->cpu_ns;
+    to->lock_ns += from->lock_ns;
+    to->disk_ns += from->disk_ns;
+    to->sleep_ns += from->sleep_ns;
+    to->runqueue_ns += from->runqueue_ns;
+}
+
+/* What of `duration_ns` was neither seen nor concluded. */
+static inline uint64_t wall_unknown(const struct wall *w, uint64_t downstream_ns, uint64_t duration_ns)
+{
+    uint64_t known = wall_sum(w) + (downstream_ns == UINT64_MAX ? 0 : downstream_ns);
+    return duration_ns != UINT64_MAX && known < duration_ns ? duration_ns - known : 0;
+}
+
 /* What of a span was concluded, not seen. */
 enum inferred {
     INFERRED_START = 1 << 0,    /* its first byte was not captured */
@@ -90,6 +111,7 @@ struct flow {
     uint64_t accepted, opened, inherited, bytes_in, bytes_out; /* connections */
     uint64_t outside_in, outside_out;
     struct cost outside;
+    uint64_t unseen_cpu_ns; /* of outside.cpu_ns: what /proc told and no event showed */
     uint64_t bound_connections, bound_parsers, bound_spans; /* what a bound of ours shed: reasons of `lost` */
 };
 

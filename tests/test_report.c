@@ -749,6 +749,7 @@ static struct store *ten_intervals(const char *path)
                               .endpoint = i <= 3 ? 1 : 2,
                               .class = 2,
                               .count = 1,
+                              .cpu_count = 1,
                               .cost = {.allocated = 100 * i, .cpu_ns = 7}};
         store_push(s, make_total(&t, &latency, &latency));
         store_push(s, make_interval(&interval));

@@ -20,7 +20,7 @@ enum row_kind {
     ROW_PROCESS,   /* struct row_process + executable + service; the same process number replaces */
     ROW_ENDPOINT,  /* struct row_endpoint + service + name; sent before the first row that names it */
     ROW_INTERVAL,  /* struct row_interval */
-    ROW_TOTAL,     /* struct row_total + latency sketch + first-byte sketch + heap sketch */
+    ROW_TOTAL,     /* struct row_total + sketches: latency, first byte, heap, CPU */
     ROW_STATUS,    /* struct row_status */
     ROW_SPAN,      /* struct row_span + target (redacted) + error text */
     ROW_IN_FLIGHT_CLEAR,
@@ -97,7 +97,7 @@ struct row_total {
     uint64_t downstream_ns;
     uint64_t retained, retained_samples; /* found in this interval, of requests that may have ended in earlier ones;
                                             UINT64_MAX: stacks are not sampled */
-    uint16_t latency_len, first_len, heap_len, pad2;
+    uint16_t latency_len, first_len, heap_len, cpu_len;
 };
 struct row_status {
     uint32_t interval, endpoint, status, pad; /* status 0: by error text class "error" */

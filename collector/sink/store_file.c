@@ -48,7 +48,7 @@ static const char *const tables[] = {
     " opened INTEGER, inherited INTEGER, bytes_in INTEGER, bytes_out INTEGER, outside_in INTEGER, "
     "outside_out INTEGER,"
     " outside_allocated INTEGER, outside_freed INTEGER, outside_allocations INTEGER, "
-    "outside_cpu_ns INTEGER)",
+    "outside_cpu_ns INTEGER, unseen_cpu_ns INTEGER)",
     "CREATE TABLE %s.loss(interval INTEGER, stage TEXT, reason TEXT, count INTEGER,"
     " PRIMARY KEY(interval, stage, reason)) WITHOUT ROWID",
     "CREATE TABLE %s.total(interval INTEGER, endpoint INTEGER, class TEXT, count INTEGER, errors "
@@ -65,7 +65,9 @@ static const char *const tables[] = {
     "allocations INTEGER,"
     " retained INTEGER, retained_samples INTEGER, cpu_ns INTEGER, lock_ns INTEGER, disk_ns INTEGER, sleep_ns INTEGER, "
     "downstream_ns INTEGER,"
-    " latency BLOB NOT NULL, first BLOB NOT NULL, heap BLOB,"
+    " wall_cpu_ns INTEGER, wall_lock_ns INTEGER, wall_disk_ns INTEGER, wall_sleep_ns INTEGER,"
+    " runqueue_ns INTEGER, unknown_ns INTEGER, cpu_count INTEGER, waits_count INTEGER,"
+    " latency BLOB NOT NULL, first BLOB NOT NULL, heap BLOB, cpu BLOB,"
     " PRIMARY KEY(interval, endpoint, class)) WITHOUT ROWID",
     "CREATE TABLE %s.status(interval INTEGER, endpoint INTEGER, status INTEGER, count INTEGER,"
     " PRIMARY KEY(interval, endpoint, status)) WITHOUT ROWID",
@@ -79,8 +81,11 @@ static const char *const tables[] = {
     "INTEGER,"
     " bytes_out INTEGER, body_in INTEGER, body_out INTEGER, allocated INTEGER, freed INTEGER, "
     "allocations INTEGER,"
-    " retained INTEGER, cpu_ns INTEGER, lock_ns INTEGER, disk_ns INTEGER, shared INTEGER, inferred INTEGER, why "
-    "TEXT, rate REAL)",
+    " retained INTEGER, cpu_ns INTEGER, lock_ns INTEGER, disk_ns INTEGER, sleep_ns INTEGER, wall_cpu_ns "
+    "INTEGER,"
+    " wall_lock_ns INTEGER, wall_disk_ns INTEGER, wall_sleep_ns INTEGER, runqueue_ns INTEGER, "
+    "unknown_ns INTEGER,"
+    " shared INTEGER, inferred INTEGER, why TEXT, rate REAL)",
     "CREATE TABLE %s.in_flight(span INTEGER PRIMARY KEY, pid INTEGER, tid INTEGER, endpoint TEXT, "
     "start_ns INTEGER,"
     " age_ns INTEGER, call TEXT)",

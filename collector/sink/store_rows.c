@@ -23,15 +23,15 @@ static const char *const statements[STATEMENTS] = {
                       "side = ? AND name = ?",
     [PUT_ENDPOINT] = "INSERT OR REPLACE INTO %s.endpoint VALUES(?,?,?,?,?,?)",
     [PUT_INTERVAL] =
-        "INSERT OR REPLACE INTO %s.interval VALUES(?,0,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        "INSERT OR REPLACE INTO %s.interval VALUES(?,0,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [PUT_LOSS] = "INSERT OR REPLACE INTO %s.loss VALUES(?,?,?,?)",
     [PUT_TOTAL] =
         "INSERT OR REPLACE INTO %s.total "
-        "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [PUT_STATUS] = "INSERT OR REPLACE INTO %s.status VALUES(?,?,?,?)",
     [PUT_SPAN] =
         "INSERT INTO %s.span "
-        "VALUES(NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        "VALUES(NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [CLEAR_IN_FLIGHT] = "DELETE FROM %s.in_flight",
     [PUT_IN_FLIGHT] = "INSERT OR REPLACE INTO %s.in_flight VALUES(?,?,?,?,?,?,?)",
     [PUT_UNREAD] = "INSERT OR REPLACE INTO %s.unread VALUES(?,?,?,?,?,?)",
@@ -301,7 +301,7 @@ static int apply_interval(struct store *s, const struct row_interval *r)
                                f->bytes_out,     f->outside_in,
                                f->outside_out,   f->outside.allocated,
                                f->outside.freed, f->outside.allocations,
-                               f->outside.cpu_ns};
+                               f->outside.cpu_ns, f->unseen_cpu_ns};
     bind_u64(&b, number);
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         bind_u64(&b, values[i]);
@@ -324,6 +324,31 @@ static int apply_interval(struct store *s, const struct row_interval *r)
 static const char *const class_names[8] = {"none", "1xx", "2xx", "3xx",
                                            "4xx",  "5xx", "ok",  "error"};
 
+static void bind_if(struct binder *b, bool known, uint64_t v)
+{
+    bind_unless(b, known ? v : UINT64_MAX, UINT64_MAX);
+}
+
+static void bind_costs(struct binder *b, const struct cost *c, bool cpu, bool waits)
+{
+    bind_if(b, cpu, c->cpu_ns);
+    bind_if(b, waits, c->lock_ns);
+    bind_if(b, waits, c->disk_ns);
+    bind_if(b, waits, c->sleep_ns);
+}
+
+/* Where the time of requests that lasted `duration_ns` in all went, and what nobody saw of it. */
+static void bind_wall(struct binder *b, const struct wall *w, uint64_t downstream_ns,
+                      uint64_t duration_ns, bool cpu, bool waits)
+{
+    bind_if(b, cpu, w->cpu_ns);
+    bind_if(b, waits, w->lock_ns);
+    bind_if(b, waits, w->disk_ns);
+    bind_if(b, waits, w->sleep_ns);
+    bind_if(b, cpu && waits, w->runqueue_ns);
+    bind_if(b, cpu || waits, wall_unknown(w, downstream_ns, duration_ns));
+}
+
 static int apply_total(struct store *s, const struct row_total *r)
 {
     struct binder b = to(s, PUT_TOTAL);
@@ -342,14 +367,14 @@ static int apply_total(struct store *s, const struct row_total *r)
     bind_u64(&b, r->cost.allocations);
     bind_unless(&b, r->retained, UINT64_MAX);
     bind_unless(&b, r->retained == UINT64_MAX ? UINT64_MAX : r->retained_samples, UINT64_MAX);
-    bind_unless(&b, r->cost.cpu_ns, 0);
-    bind_unless(&b, r->cost.lock_ns, 0);
-    bind_unless(&b, r->cost.disk_ns, 0);
-    bind_unless(&b, r->cost.sleep_ns, 0);
-    bind_unless(&b, r->downstream_ns, 0);
-    bind_blob(&b, tail, r->latency_len);
-    bind_blob(&b, tail + r->latency_len, r->first_len);
-    bind_blob(&b, tail + r->latency_len + r->first_len, r->heap_len);
+    bind_costs(&b, &r->cost, r->cpu_count > 0, r->waits_count > 0);
+    bind_if(&b, r->waits_count || r->downstream_ns, r->downstream_ns);
+    bind_wall(&b, &r->wall, r->downstream_ns, r->latency_sum, r->cpu_count > 0, r->waits_count > 0);
+    bind_u64(&b, r->cpu_count);
+    bind_u64(&b, r->waits_count);
+    const uint16_t lens[] = {r->latency_len, r->first_len, r->heap_len, r->cpu_len};
+    for (size_t i = 0; i < sizeof lens / sizeof *lens; tail += lens[i++])
+        bind_blob(&b, tail, lens[i]);
     return done(s, &b);
 }
 _Static_assert(offsetof(struct row_total, first_p999) - offsetof(struct row_total, count) == 25 * 8,
@@ -429,9 +454,8 @@ static int apply_span(struct store *s, const struct row_span *r)
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         bind_u64(&b, values[i]);
     bind_unless(&b, r->retained, UINT64_MAX);
-    bind_unless(&b, r->cost.cpu_ns, 0);
-    bind_unless(&b, r->cost.lock_ns, 0);
-    bind_unless(&b, r->cost.disk_ns, 0);
+    bind_costs(&b, &r->cost, r->cpu_known, r->waits_known);
+    bind_wall(&b, &r->wall, r->downstream_ns, r->duration_ns, r->cpu_known, r->waits_known);
     bind_u64(&b, r->shared);
     bind_u64(&b, r->inferred);
     bind_text(&b, why, strlen(why));
@@ -609,7 +633,7 @@ bool store_row_is_whole(const struct row *row)
         return FIXED(row_interval);
     case ROW_TOTAL:
         return WHOLE(row_total, OF(row_total, latency_len) + OF(row_total, first_len) +
-                                    OF(row_total, heap_len));
+                                    OF(row_total, heap_len) + OF(row_total, cpu_len));
     case ROW_STATUS:
         return FIXED(row_status);
     case ROW_SPAN:

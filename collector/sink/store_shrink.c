@@ -14,7 +14,7 @@
 #include "collector/sketch.h"
 
 #define BUCKET_NS (UINT64_C(300) * 1000000000)
-#define COUNTERS 36 /* columns of `total` between class and the sketches */
+#define COUNTERS 44 /* columns of `total` between class and the sketches */
 
 /* Columns of `total`, counted from `count`, that do not simply add up. */
 enum {
@@ -25,6 +25,7 @@ enum {
     FIRST_MAX = 20,
     FIRST_P50 = 21
 };
+enum { LATENCY, FIRST, HEAP, CPU, SKETCHES }; /* in the table's order */
 enum { PERCENTILES = 5 };
 static const double percentile[PERCENTILES] = {0.5, 0.9, 0.95, 0.99, 0.999};
 
@@ -34,13 +35,13 @@ struct merged { /* one endpoint and class over several intervals */
     char class[8];
     int64_t counter[COUNTERS];
     bool known[COUNTERS];
-    size_t latency_len, first_len, heap_len;
-    uint8_t sketch[]; /* latency, then first byte, then heap */
+    size_t sketch_len[SKETCHES];
+    uint8_t sketch[]; /* one behind the other */
 };
 
 struct work { /* the one that is being added up */
     struct sketch_pool *pool;
-    struct sketch latency, first, heap;
+    struct sketch sketch[SKETCHES];
     struct merged *done;
     uint32_t endpoint;
     char class[8];
@@ -83,31 +84,29 @@ static int finish_one(struct work *w)
 {
     if (!w->any)
         return SQLITE_OK;
-    struct merged *m = malloc(sizeof *m + 3 * SKETCH_ENCODED_MAX);
+    struct merged *m = malloc(sizeof *m + SKETCHES * SKETCH_ENCODED_MAX);
     if (!m)
         return SQLITE_NOMEM;
     m->endpoint = w->endpoint;
     memcpy(m->class, w->class, sizeof m->class);
     for (int i = 0; i < PERCENTILES; i++) {
-        w->counter[LATENCY_P50 + i] = (int64_t)sketch_quantile(&w->latency, percentile[i]);
-        w->counter[FIRST_P50 + i] = (int64_t)sketch_quantile(&w->first, percentile[i]);
+        w->counter[LATENCY_P50 + i] = (int64_t)sketch_quantile(&w->sketch[LATENCY], percentile[i]);
+        w->counter[FIRST_P50 + i] = (int64_t)sketch_quantile(&w->sketch[FIRST], percentile[i]);
         w->known[LATENCY_P50 + i] = w->known[FIRST_P50 + i] = true;
     }
     for (int i = FIRST_MIN; i <= FIRST_MAX; i++)
         w->known[i] = true; /* 0 where nothing had a first byte, as the recorder writes it */
     memcpy(m->counter, w->counter, sizeof m->counter);
     memcpy(m->known, w->known, sizeof m->known);
-    m->latency_len = sketch_encode(&w->latency, m->sketch, SKETCH_ENCODED_MAX);
-    m->first_len = sketch_encode(&w->first, m->sketch + m->latency_len, SKETCH_ENCODED_MAX);
-    size_t used = m->latency_len + m->first_len;
-    m->heap_len = sketch_encode(&w->heap, m->sketch + used, SKETCH_ENCODED_MAX);
-    struct merged *smaller = realloc(m, sizeof *m + used + m->heap_len);
+    size_t used = 0;
+    for (int i = 0; i < SKETCHES; used += m->sketch_len[i++]) {
+        m->sketch_len[i] = sketch_encode(&w->sketch[i], m->sketch + used, SKETCH_ENCODED_MAX);
+        sketch_clear(&w->sketch[i], w->pool);
+    }
+    struct merged *smaller = realloc(m, sizeof *m + used);
     m = smaller ? smaller : m;
     m->next = w->done;
     w->done = m;
-    sketch_clear(&w->latency, w->pool);
-    sketch_clear(&w->first, w->pool);
-    sketch_clear(&w->heap, w->pool);
     memset(w->counter, 0, sizeof w->counter);
     memset(w->known, 0, sizeof w->known);
     w->any = false;
@@ -127,12 +126,10 @@ static int add_row(struct work *w, sqlite3_stmt *st)
     memcpy(w->class, class ? class : "", strnlen(class ? class : "", sizeof w->class - 1));
     add_counters(w, st);
     /* a damaged sketch costs its percentiles, the sums stay */
-    (void)sketch_decode_into(&w->latency, w->pool, sqlite3_column_blob(st, 2 + COUNTERS),
-                             (size_t)sqlite3_column_bytes(st, 2 + COUNTERS));
-    (void)sketch_decode_into(&w->first, w->pool, sqlite3_column_blob(st, 3 + COUNTERS),
-                             (size_t)sqlite3_column_bytes(st, 3 + COUNTERS));
-    (void)sketch_decode_into(&w->heap, w->pool, sqlite3_column_blob(st, 4 + COUNTERS),
-                             (size_t)sqlite3_column_bytes(st, 4 + COUNTERS));
+    for (int i = 0; i < SKETCHES; i++)
+        (void)sketch_decode_into(&w->sketch[i], w->pool,
+                                 sqlite3_column_blob(st, 2 + COUNTERS + i),
+                                 (size_t)sqlite3_column_bytes(st, 2 + COUNTERS + i));
     return rc;
 }
 
@@ -163,8 +160,9 @@ static int read_totals(sqlite3 *db, const char *schema, struct work *w, uint64_t
                                      " first_count, first_sum, first_min, first_max, first_p50, "
                                      "first_p90, first_p95, first_p99, first_p999,"
                                      " allocated, freed, allocations, retained, retained_samples, cpu_ns, lock_ns, "
-                                     "disk_ns, sleep_ns, downstream_ns,"
-                                     " latency, first, heap FROM %s.total WHERE interval BETWEEN ? AND ? "
+                                     "disk_ns, sleep_ns, downstream_ns, wall_cpu_ns, wall_lock_ns, wall_disk_ns, "
+                                     "wall_sleep_ns, runqueue_ns, unknown_ns, cpu_count, waits_count,"
+                                     " latency, first, heap, cpu FROM %s.total WHERE interval BETWEEN ? AND ? "
                                      "ORDER BY endpoint, class, interval");
     if (!st)
         return sqlite3_extended_errcode(db);
@@ -184,7 +182,7 @@ static int write_totals(sqlite3 *db, const char *schema, const struct work *w, u
     sqlite3_stmt *st = store_prepare(db, schema,
                                      "INSERT INTO %s.total "
                                      "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,"
-                                     "?,?,?,?,?,?,?,?,?,?,?,?,?,?)");
+                                     "?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)");
     if (!st)
         return sqlite3_extended_errcode(db);
     int rc = SQLITE_OK;
@@ -199,9 +197,9 @@ static int write_totals(sqlite3 *db, const char *schema, const struct work *w, u
             else
                 sqlite3_bind_null(st, ++b.n);
         }
-        bind_blob(&b, m->sketch, m->latency_len);
-        bind_blob(&b, m->sketch + m->latency_len, m->first_len);
-        bind_blob(&b, m->sketch + m->latency_len + m->first_len, m->heap_len);
+        const uint8_t *sketch = m->sketch;
+        for (int i = 0; i < SKETCHES; sketch += m->sketch_len[i++])
+            bind_blob(&b, sketch, m->sketch_len[i]);
         rc = store_finish(st);
     }
     sqlite3_finalize(st);
@@ -227,17 +225,16 @@ static int merge_range(sqlite3 *db, const char *schema, int level, uint64_t firs
         " sum(late), sum(accepted), sum(opened), sum(inherited), sum(bytes_in), sum(bytes_out), "
         "sum(outside_in),"
         " sum(outside_out), sum(outside_allocated), sum(outside_freed), sum(outside_allocations), "
-        "sum(outside_cpu_ns)"
+        "sum(outside_cpu_ns), sum(unseen_cpu_ns)"
         " FROM %s.interval WHERE interval BETWEEN ?1 AND ?2",
         "DELETE FROM %s.interval WHERE interval > ? AND interval <= ?",
     };
     struct work w = {
-        .pool = sketch_pool_new((size_t)3 * SKETCH_OCTAVES * sizeof(struct sketch_page) * 2)};
+        .pool = sketch_pool_new((size_t)SKETCHES * SKETCH_OCTAVES * sizeof(struct sketch_page) * 2)};
     if (!w.pool)
         return SQLITE_NOMEM;
-    sketch_init(&w.latency);
-    sketch_init(&w.first);
-    sketch_init(&w.heap);
+    for (int i = 0; i < SKETCHES; i++)
+        sketch_init(&w.sketch[i]);
     int rc = read_totals(db, schema, &w, first, last);
     for (size_t i = 0; i < sizeof steps / sizeof *steps && rc == SQLITE_OK; i++)
         rc = with_range(db, schema, steps[i], first, last, level);
@@ -248,9 +245,8 @@ static int merge_range(sqlite3 *db, const char *schema, int level, uint64_t firs
         w.done = m->next;
         free(m);
     }
-    sketch_clear(&w.latency, w.pool);
-    sketch_clear(&w.first, w.pool);
-    sketch_clear(&w.heap, w.pool);
+    for (int i = 0; i < SKETCHES; i++)
+        sketch_clear(&w.sketch[i], w.pool);
     sketch_pool_free(w.pool);
     return rc;
 }
