@@ -511,6 +511,9 @@ static void test_a_collector_that_outlives_its_supervisor_keeps_its_store(void *
     assert_int_equal(r->verdict, REPORT_COMPLETE);
     report_free(r);
     close(go[1]);
+    close(ready[1]); /* nobody's child any more: gone when its end of the pipe is, and then the folder may go */
+    assert_int_equal(read(ready[0], &c, 1), 0);
+    close(ready[0]);
 }
 
 /* A reader with its transaction open, until the descriptor that it returns is closed. */
