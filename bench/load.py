@@ -117,9 +117,11 @@ def nginx(workers=1):
     return make
 
 
-def to_us(text): # wrk: 0.00us to hours, "-nan" when nothing came back
-    number, unit = re.match(r"([0-9.]+)(us|ms|s|m)$", text).groups()
-    return float(number) * {"us": 1, "ms": 1e3, "s": 1e6, "m": 6e7}[unit]
+def to_us(text):
+    found = re.match(r"([0-9.]+)(us|ms|s|m|h)$", text)
+    if not found:
+        sys.exit(f"wrk's latency {text!r} is none: did the server answer?")
+    return float(found[1]) * {"us": 1, "ms": 1e3, "s": 1e6, "m": 6e7, "h": 3.6e9}[found[2]]
 
 
 def wrk(connections=16):
@@ -270,6 +272,13 @@ def main():
         results["memcached"] = compare("memcached", memcached, memcached_load, slices, seconds)
     if want("off"):
         results["nginx-off"] = compare("nginx, recorder off", nginx(), wrk(16), slices, seconds, off=True)
+    if want("parts"):
+        # what each part costs: all of it (the row "nginx"), one left out, none of the three
+        off = {"stacks": "memory.stacks", "cpu": "time.cpu", "waits": "time.waits"}
+        for name in [*off, "all three"]:
+            extra = [w for k in ([name] if name in off else off) for w in ("--set", f"{off[k]}=off")]
+            for kind, make, load in (("nginx", nginx(), wrk(16)), ("redis -P 1", redis, redis_benchmark(1))):
+                results[f"{kind} without {name}"] = compare(f"{kind} without {name}", make, load, slices, seconds, extra)
     if want("connections"):
         for n in (1, 4, 64, 1000):
             results[f"nginx-{n}-connections"] = compare(f"nginx, {n} connections", nginx(), wrk(n), max(4, slices // 2), seconds)
