@@ -1,94 +1,18 @@
 /*
- * live_known_cost.c - a small HTTP server that allocates, frees and keeps a known number of bytes per route.
+ * live_known_cost.c - a small HTTP server whose requests cost known amounts: heap, CPU, waits (routes: known_cost.h).
  *
- * usage: live_known_cost SHAPE PORT      SHAPE: threads (one per connection), loop (epoll), pool (acceptor + workers)
+ * usage: live_known_cost SHAPE PORT [FILE]   SHAPE: threads (one per connection), loop (epoll), pool (acceptor + workers)
+ *        FILE: of 1 MiB, read by /disk and /cached
  *
- * At SIGTERM it prints, per route: name, requests, bytes allocated, bytes freed, allocations - by malloc_usable_size, as
- * the report counts them. Nothing else in it touches the heap while it serves.
+ * At SIGTERM it prints, per route: name, requests, bytes allocated, bytes freed, allocations (by malloc_usable_size, as the
+ * report counts them), ns of CPU, lock, sleep, disk, downstream, bytes leaked, bytes that a helper thread allocated.
  */
-#include <arpa/inet.h>
-#include <errno.h>
-#include <malloc.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "tests/known_cost.h"
+
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include <sys/wait.h>
 
 enum { CONNECTIONS = 1024, BUFFER = 8192 };
-
-struct route {
-    const char *path;
-    void (*work)(struct route *, void **late);
-    uint64_t requests, allocated, freed, allocations;
-};
-
-static void *take(struct route *r, void *p)
-{
-    __atomic_fetch_add(&r->allocated, malloc_usable_size(p), __ATOMIC_RELAXED);
-    __atomic_fetch_add(&r->allocations, 1, __ATOMIC_RELAXED);
-    return p;
-}
-
-static void give(struct route *r, void *p)
-{
-    __atomic_fetch_add(&r->freed, malloc_usable_size(p), __ATOMIC_RELAXED);
-    free(p);
-}
-
-static void work_none(struct route *r, void **late)
-{
-    (void)r;
-    (void)late;
-}
-
-static void work_small(struct route *r, void **late)
-{
-    (void)late;
-    void *p[3];
-    for (int i = 0; i < 3; i++)
-        p[i] = take(r, malloc(1000));
-    for (int i = 0; i < 3; i++)
-        give(r, p[i]);
-}
-
-static void work_large(struct route *r, void **late)
-{
-    (void)late;
-    give(r, take(r, malloc(200000)));
-}
-
-static void *kept;
-static void work_keep(struct route *r, void **late)
-{
-    (void)late;
-    void **p = take(r, malloc(5000));
-    *p = __atomic_exchange_n(&kept, (void *)p, __ATOMIC_RELAXED);
-}
-
-static void work_grow(struct route *r, void **late)
-{
-    (void)late;
-    void *p = take(r, calloc(10, 100));
-    size_t old = malloc_usable_size(p);
-    p = take(r, realloc(p, 4000));
-    __atomic_fetch_add(&r->freed, old, __ATOMIC_RELAXED);
-    give(r, p);
-}
-
-/* freed after the answer's last byte, as nginx frees its pool */
-static void work_late(struct route *r, void **late)
-{
-    *late = take(r, malloc(3000));
-}
-
-static struct route routes[] = {{"/none", work_none, 0, 0, 0, 0}, {"/small", work_small, 0, 0, 0, 0},
-                                {"/large", work_large, 0, 0, 0, 0}, {"/keep", work_keep, 0, 0, 0, 0},
-                                {"/grow", work_grow, 0, 0, 0, 0},  {"/late", work_late, 0, 0, 0, 0}};
 
 struct connection {
     int fd;
@@ -97,21 +21,23 @@ struct connection {
 };
 static struct connection *connections[CONNECTIONS * 4];
 
-static void serve(struct connection *c, const char *target)
+static void serve(struct connection *c, const char *target, uint64_t *cpu)
 {
     static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
-    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
-        struct route *r = &routes[i];
+    for (struct route *r = routes; r < routes + ROUTES; r++) {
         size_t n = strlen(r->path);
         if (strncmp(target, r->path, n) || target[n] != ' ')
             continue;
         void *late = NULL;
-        __atomic_fetch_add(&r->requests, 1, __ATOMIC_RELAXED);
+        add(&r->requests, 1);
         r->work(r, &late);
         if (write(c->fd, answer, sizeof answer - 1) < 0)
             return;
         if (late)
             give(r, late);
+        uint64_t now = now_ns(CLOCK_THREAD_CPUTIME_ID);
+        add(&r->cpu, now - *cpu);
+        *cpu = now;
         return;
     }
 }
@@ -122,12 +48,13 @@ static int step(struct connection *c)
     ssize_t n = read(c->fd, c->in + c->have, sizeof c->in - 1 - c->have);
     if (n <= 0)
         return n < 0 && (errno == EAGAIN || errno == EINTR);
+    uint64_t cpu = now_ns(CLOCK_THREAD_CPUTIME_ID);
     c->have += (size_t)n;
     c->in[c->have] = 0;
     char *at = c->in, *end;
     while ((end = strstr(at, "\r\n\r\n"))) {
         if (!strncmp(at, "GET ", 4))
-            serve(c, at + 4);
+            serve(c, at + 4, &cpu);
         at = end + 4;
     }
     c->have -= (size_t)(at - c->in);
@@ -241,32 +168,66 @@ static void run_pool(int listener)
     }
 }
 
+static pid_t backend_pid;
+
 static void finish(int signal)
 {
     (void)signal;
-    char line[256];
-    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
-        const struct route *r = &routes[i];
-        int n = snprintf(line, sizeof line, "%s %lu %lu %lu %lu\n", r->path, (unsigned long)r->requests,
-                         (unsigned long)r->allocated, (unsigned long)r->freed, (unsigned long)r->allocations);
+    char line[512];
+    for (const struct route *r = routes; r < routes + ROUTES; r++) {
+        const uint64_t told[] = {r->requests, r->allocated, r->freed,      r->allocations, r->cpu,   r->lock,
+                                 r->sleep,    r->disk,      r->downstream, r->leaked,      r->hidden};
+        int n = snprintf(line, sizeof line, "%s", r->path);
+        for (size_t i = 0; i < sizeof told / sizeof *told; i++)
+            n += snprintf(line + n, sizeof line - (size_t)n, " %lu", (unsigned long)told[i]);
+        line[n++] = '\n';
         if (write(1, line, (size_t)n) < 0)
             break;
     }
+    kill(backend_pid, SIGKILL);
+    waitpid(backend_pid, NULL, 0);
     _exit(0);
+}
+
+static int listen_at(in_port_t port, in_port_t *bound)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = port};
+    socklen_t length = sizeof at;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int one = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (bind(listener, (struct sockaddr *)&at, sizeof at) || listen(listener, 512) ||
+        getsockname(listener, (struct sockaddr *)&at, &length)) {
+        perror("bind");
+        exit(1);
+    }
+    *bound = at.sin_port;
+    return listener;
+}
+
+static void begin_helpers(void)
+{
+    pthread_t t;
+    int listener = listen_at(0, &backend_port);
+    pid_t self = getpid();
+    backend_pid = fork();
+    if (!backend_pid)
+        backend(listener, self);
+    close(listener);
+    sem_init(&job, 0, 0);
+    sem_init(&job_done, 0, 0);
+    pthread_create(&t, NULL, holder, NULL);
+    pthread_create(&t, NULL, helper, NULL);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc != 3)
+    if (argc < 3)
         return 0; /* the runner starts every live program once without arguments */
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[2]))};
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int one = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (bind(listener, (struct sockaddr *)&at, sizeof at) || listen(listener, 512)) {
-        perror("bind");
-        return 1;
-    }
+    begin_helpers();
+    in_port_t port;
+    int listener = listen_at(htons((uint16_t)atoi(argv[2])), &port);
+    scratch_file = argv[3];
     for (size_t i = 0; i < sizeof connections / sizeof *connections; i++)
         connections[i] = malloc(sizeof **connections);
     signal(SIGTERM, finish);

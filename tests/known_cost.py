@@ -1,0 +1,87 @@
+"""known_cost.py SHAPE TOLD REPORT - compares what live_known_cost tells of itself with what the report says of it.
+
+Heap is exact. CPU within 2 % or 2 us a request. Waits: what the server measured around the call is the upper bound; a
+wait that a route does not have must not appear there. Wall time = CPU + waits + unknown, exactly.
+"""
+import json, sys
+
+shape, told_file, report_file = sys.argv[1:4]
+report = json.load(open(report_file))
+server = {e["endpoint"]: e for e in report["endpoints"] if e["side"] == "server"}
+NAMES = ("count", "allocated", "freed", "allocations", "cpu", "lock", "sleep", "disk", "downstream", "leaked", "hidden")
+WAITS = ("lock", "disk", "downstream", "sleep", "runqueue", "unknown")
+bad = 0
+
+
+def fail(text):
+    global bad
+    bad += 1
+    print(f"FAILED: {shape}: {text}")
+
+
+def near(what, got, low, high):
+    if not low <= got <= high:
+        fail(f"{what} is {got:.0f}, should be in {low:.0f}..{high:.0f}")
+
+
+def check_heap(path, e, t):
+    got = (e["count"], e["heap"]["allocated_bytes"], e["heap"]["freed_bytes"], e["heap"]["allocations"])
+    want = (t["count"], t["allocated"], t["freed"], t["allocations"])
+    if got != want:
+        fail(f"{path}: count, allocated, freed, allocations are {got}, should be {want}")
+
+
+def check_cpu(path, e, t):
+    room = max(0.02 * t["cpu"], 2000 * t["count"])
+    near(f"{path}: CPU of {t['count']} requests", e["cpu_ns"], t["cpu"] - room, t["cpu"] + room)
+
+
+def check_waits(path, e, t):
+    got, n = e["waits_ns"], t["count"]
+    for kind in ("lock", "sleep", "disk", "downstream"):
+        if got[kind] is None:
+            missing.add(kind)
+        else:
+            near(f"{path}: {kind} of {n} requests", got[kind], 0.8 * t[kind] - 100e3 * n, 1.02 * t[kind] + 20e3 * n)
+    if any(got[k] is None for k in WAITS) or e.get("cpu_wall_ns") is None:
+        return
+    wall, latency = e["cpu_wall_ns"] + sum(got[k] for k in WAITS), e["latency_ns"]
+    total = latency.get("sum")
+    if total is not None and wall != total:
+        fail(f"{path}: CPU + waits + unknown is {wall}, latency {total}")
+    if total is None and abs(wall - latency["mean"] * n) > n:
+        fail(f"{path}: CPU + waits + unknown is {wall}, latency about {latency['mean'] * n}")
+
+
+def check_retained(path, e, t):
+    got = e["heap"]["retained_bytes"]
+    if t["leaked"]:
+        near(f"{path}: retained", got, 0.9 * t["leaked"], 1.1 * t["leaked"])
+    else:
+        near(f"{path}: retained", got, 0, 40000)  # /keep holds one block to the end
+
+
+CHECKS = (("heap", check_heap, lambda e: e["heap"]["allocated_bytes"]), ("CPU", check_cpu, lambda e: e["cpu_ns"]),
+          ("waits", check_waits, lambda e: e["waits_ns"]), ("retained", check_retained, lambda e: e["heap"]["retained_bytes"]))
+hidden, done, missing = 0, set(), set()
+for line in open(told_file):
+    path, *numbers = line.split()
+    t = dict(zip(NAMES, map(int, numbers)))
+    hidden += t["hidden"]
+    if not t["count"]:
+        continue
+    e = server.get(f"GET {path}")
+    if not e:
+        fail(f"GET {path} is missing")
+        continue
+    for name, check, key in CHECKS:
+        if key(e) is None:
+            missing.add(name)
+        else:
+            check(path, e, t)
+            done.add(name)
+if report["outside"]["allocated_bytes"] < hidden:
+    fail(f"the helper's {hidden} bytes are not outside: {report['outside']['allocated_bytes']}")
+print(f"{shape}: {'ok' if not bad else 'not ok'}: {', '.join(sorted(done))}" +
+      (f"; not measured: {', '.join(sorted(missing))}" if missing else ""))
+sys.exit(bad != 0)
