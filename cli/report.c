@@ -25,12 +25,16 @@ static const char usage[] =
     "on.\n"
     "\n"
     "  --json            one JSON object with everything (docs/report.md)\n"
+    "  --memory          what requests allocate and keep, and where in the code\n"
+    "  --cpu             whose CPU it was\n"
+    "  --waits           what each request's time was spent on: CPU, locks, disk, calls, sleep\n"
     "  --slowest N       the N slowest sampled requests, with their phases\n"
     "  --last D          only the last D: 90s, 5m, 2h, 1d (rounded out to whole intervals)\n"
     "  --since T         only since T: 14:30, 14:30:05, 2026-01-31T14:30:05 (local; Z at the end: "
     "UTC)\n"
-    "  --sort KEY        count (default), time, p99, errors, heap, out\n"
-    "  --top N           show N endpoints (default 20, with --json all)\n"
+    "  --sort KEY        count, time, p99, errors, heap, kept, cpu, out (default count; --memory: kept,\n"
+    "                    --cpu: cpu, --waits: time)\n"
+    "  --top N           show N endpoints (default 20, with --json all) and places (default 5)\n"
     "  --strict          exit 1 when the report is not complete\n"
     "  --help            this text\n";
 
@@ -39,6 +43,7 @@ struct wish {
     const char *store;
     uint64_t last_ns;
     bool json, strict;
+    unsigned views; /* enum report_view */
 };
 
 static int wrong(const char *what, const char *value)
@@ -109,7 +114,8 @@ static int whole_number(const char *text)
 
 static bool is_sort(const char *text)
 {
-    static const char *const keys[] = {"count", "time", "p99", "errors", "heap", "out"};
+    static const char *const keys[] = {"count", "time", "p99", "errors",
+                                       "heap",  "out",  "kept", "cpu"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (strcmp(text, keys[i]) == 0)
             return true;
@@ -130,7 +136,8 @@ static int take_value(struct wish *w, const char *option, const char *value)
     if (strcmp(option, "--sort") == 0) {
         w->query.sort = value;
         return is_sort(value) ? 0
-                              : wrong("--sort wants count, time, p99, errors, heap or out", value);
+                              : wrong("--sort wants count, time, p99, errors, heap, kept, cpu or out",
+                                      value);
     }
     if (strcmp(option, "--top") == 0)
         return (w->query.top = whole_number(value)) ? 0
@@ -147,6 +154,15 @@ static bool takes_value(const char *option)
         if (strcmp(option, options[i]) == 0)
             return true;
     return false;
+}
+
+static unsigned view_of(const char *option)
+{
+    static const char *const names[] = {"--memory", "--cpu", "--waits"};
+    for (unsigned i = 0; i < 3; i++)
+        if (strcmp(option, names[i]) == 0)
+            return 1u << i;
+    return 0;
 }
 
 /* 0, 2 wrong use, -1 help was shown */
@@ -172,6 +188,8 @@ static int parse(int argc, char **argv, struct wish *w)
             w->json = true;
         } else if (strcmp(word, "--strict") == 0) {
             w->strict = true;
+        } else if (view_of(word)) {
+            w->views |= view_of(word);
         } else if (takes_value(name)) {
             const char *value = equals ? equals + 1 : i + 1 < argc ? argv[++i] : NULL;
             if (!value)
@@ -229,7 +247,13 @@ int report_main(int argc, char **argv)
         return rc < 0 ? 0 : rc;
     if (!w.store)
         w.store = "./sonde.db";
-    bool slowest_only = w.query.slowest && !w.json;
+    if (!w.query.sort) /* the most of what is asked for first */
+        w.query.sort = w.views == REPORT_MEMORY  ? "kept"
+                       : w.views == REPORT_CPU   ? "cpu"
+                       : w.views == REPORT_WAITS ? "time"
+                                                 : "count";
+    w.query.sites = w.views & (REPORT_MEMORY | REPORT_WAITS);
+    w.query.history = w.views & REPORT_MEMORY;
     if (w.json && !w.query.slowest)
         w.query.slowest = 10;
     if (load(&w, &r, message, sizeof message) != 0) {
@@ -239,10 +263,12 @@ int report_main(int argc, char **argv)
     struct report_style style = style_of_terminal(w.store);
     if (w.json)
         rc = report_json(r, stdout);
-    else if (slowest_only)
-        report_slowest_text(r, &style, stdout);
-    else
+    else if (w.views)
+        report_views_text(r, &style, w.views, stdout);
+    else if (!w.query.slowest)
         report_text(r, &style, stdout);
+    if (!w.json && w.query.slowest)
+        report_slowest_text(r, &style, stdout);
     if (rc != 0 || ferror(stdout)) {
         fprintf(stderr, "sonde report: cannot write the report: %s\n", strerror(rc ? -rc : EIO));
         rc = 1;

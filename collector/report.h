@@ -18,9 +18,11 @@ struct report; /* fields in collector/report_model.h */
 
 struct report_query {
     uint64_t since_ns; /* 0: the whole run */
-    const char *sort;  /* "count", "time", "p99", "errors", "heap", "out"; NULL count */
+    const char *sort;  /* "count", "time", "p99", "errors", "heap", "out", "kept", "cpu"; NULL count */
     int top;           /* endpoints shown, 0: as many as are useful (text 20, JSON all) */
     int slowest;       /* spans shown */
+    bool sites;        /* the places in the code that stacks were sampled of */
+    bool history;      /* and whether what lives of them grows */
 };
 struct report_style {
     int columns;
@@ -40,6 +42,9 @@ int report_json(const struct report *, FILE *);
 void report_text(const struct report *, const struct report_style *, FILE *); /* the summary */
 void report_slowest_text(const struct report *, const struct report_style *,
                          FILE *); /* --slowest */
+/* --memory, --cpu, --waits: one below the other */
+enum report_view { REPORT_MEMORY = 1 << 0, REPORT_CPU = 1 << 1, REPORT_WAITS = 1 << 2 };
+void report_views_text(const struct report *, const struct report_style *, unsigned views, FILE *);
 bool report_is_complete(const struct report *);
 uint64_t report_as_of(const struct report *); /* the last moment that it knows of, ns */
 

@@ -67,7 +67,8 @@ void load_endpoints(struct loader *l)
         e->name = load_text(l, st, 4);
         e->retained = e->cpu_ns = e->lock_ns = e->disk_ns = e->sleep_ns = e->downstream_ns =
             UNKNOWN;
-        *load_root(l, load_u64(st, 0)) = (uint32_t)r->endpoints;
+        e->key = (uint32_t)r->endpoints;
+        *load_root(l, load_u64(st, 0)) = e->key;
     }
     sqlite3_finalize(st);
     follow_merges(l);

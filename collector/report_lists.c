@@ -5,6 +5,8 @@
  * In:      report_load.c                        Out: struct report
  * Context: as report_loader.h
  */
+#include <stdio.h>
+
 #include "collector/report_loader.h"
 
 void load_processes(struct loader *l)
@@ -74,6 +76,21 @@ void load_in_flight(struct loader *l)
     sqlite3_finalize(st);
 }
 
+static sqlite3_stmt *ask_slowest(struct loader *l)
+{
+    static const char *const columns[] = {"wall_cpu_ns", "wall_lock_ns", "wall_disk_ns", "wall_sleep_ns", "runqueue_ns"};
+    char sql[1024];
+    int n = snprintf(sql, sizeof sql,
+                     "SELECT s.endpoint, s.start_ns, s.duration_ns, s.verb || ' ' || s.target, s.status, s.error,"
+                     " s.failed, s.answered, s.queue_ns, s.receive_ns, s.work_ns, s.first_ns, s.send_ns, s.downstream_ns");
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
+        n += snprintf(sql + n, sizeof sql - (size_t)n, ", %s", load_column(l, "span", columns[i]));
+    snprintf(sql + n, sizeof sql - (size_t)n,
+             " FROM r_span s WHERE s.duration_ns IS NOT NULL AND s.start_ns >= ?"
+             " ORDER BY s.duration_ns DESC, s.start_ns LIMIT ?");
+    return load_ask(l, sql);
+}
+
 void load_slowest(struct loader *l)
 {
     struct report *r = l->r;
@@ -81,12 +98,7 @@ void load_slowest(struct loader *l)
     if (most <= 0)
         return;
     r->slowest = report_keep(r, (size_t)most * sizeof *r->slowest);
-    sqlite3_stmt *st = load_ask(
-        l, "SELECT s.endpoint, s.start_ns, s.duration_ns, s.verb || ' ' || s.target, s.status, "
-           "s.error,"
-           " s.failed, s.answered, s.queue_ns, s.receive_ns, s.work_ns, s.first_ns, s.send_ns,"
-           " s.downstream_ns FROM r_span s WHERE s.duration_ns IS NOT NULL AND s.start_ns >= ?"
-           " ORDER BY s.duration_ns DESC, s.start_ns LIMIT ?");
+    sqlite3_stmt *st = ask_slowest(l);
     if (st) {
         sqlite3_bind_int64(st, 1, l->query->since_ns ? (sqlite3_int64)l->r->from_ns : 0);
         sqlite3_bind_int(st, 2, most);
@@ -108,8 +120,10 @@ void load_slowest(struct loader *l)
         s->failed = sqlite3_column_int(st, 6) != 0;
         s->answered = sqlite3_column_int(st, 7) != 0;
         uint64_t *const phase[] = {&s->queue_ns, &s->receive_ns, &s->work_ns,
-                                   &s->first_ns, &s->send_ns,    &s->downstream_ns};
-        for (int i = 0; i < 6; i++)
+                                   &s->first_ns, &s->send_ns,    &s->downstream_ns,
+                                   &s->cpu_ns,   &s->lock_ns,    &s->disk_ns,
+                                   &s->sleep_ns, &s->runqueue_ns};
+        for (int i = 0; i < 11; i++)
             *phase[i] = load_or(st, 8 + i, UNKNOWN);
     }
     sqlite3_finalize(st);

@@ -105,6 +105,29 @@ void *load_room(struct loader *l, const char *count_sql, size_t size, int most)
     return list;
 }
 
+/* By trying: a view of a table that is not there can be made, not asked. */
+static bool can_ask(struct loader *l, const char *sql)
+{
+    sqlite3_stmt *st = NULL;
+    bool can = l->rc == SQLITE_OK && sqlite3_prepare_v2(l->db, sql, -1, &st, NULL) == SQLITE_OK;
+    sqlite3_finalize(st);
+    return can;
+}
+
+const char *load_table(struct loader *l, const char *table)
+{
+    char sql[96];
+    snprintf(sql, sizeof sql, "SELECT 1 FROM r_%s", table);
+    return can_ask(l, sql) ? table : NULL;
+}
+
+const char *load_column(struct loader *l, const char *table, const char *column)
+{
+    char sql[128];
+    snprintf(sql, sizeof sql, "SELECT %s FROM r_%s", column, table);
+    return can_ask(l, sql) ? column : "NULL";
+}
+
 struct view {
     const char *table, *key; /* key: columns by which a row of memory hides one of the file, NULL:
                                 the whole table */
@@ -204,6 +227,11 @@ static bool load_run(struct loader *l)
         cJSON *settings = cJSON_Parse((const char *)sqlite3_column_text(st, 10));
         r->heap_counted = setting(settings, "memory.heap", 1) != 0;
         r->arena_bytes = setting(settings, "arena.bytes", 0);
+        r->stacks_sampled = setting(settings, "memory.stacks", 1) != 0;
+        r->sample_bytes = setting(settings, "memory.sample_bytes", 524288);
+        r->retained_s = setting(settings, "memory.retained_s", 5);
+        r->lock_sample_ns = setting(settings, "waits.sample_ns", 1000000);
+        r->interval_s = setting(settings, "interval.s", 10);
         cJSON_Delete(settings);
         r->id = load_text(l, st, 11);
     }
@@ -346,6 +374,10 @@ static uint64_t sort_value(const struct report_endpoint *e, const char *sort)
         return e->allocated;
     if (strcmp(sort, "out") == 0)
         return e->bytes_out;
+    if (strcmp(sort, "cpu") == 0)
+        return e->cpu_ns == UNKNOWN ? 0 : e->cpu_ns;
+    if (strcmp(sort, "kept") == 0)
+        return e->allocated > e->freed ? e->allocated - e->freed : 0;
     return e->count;
 }
 
@@ -428,8 +460,11 @@ static bool load_all(struct loader *l)
     load_intervals(l);
     load_losses(l);
     load_endpoints(l);
-    if (l->rc == SQLITE_OK)
+    if (l->rc == SQLITE_OK) {
         load_totals(l);
+        load_measured(l);
+    }
+    load_sites(l);
     load_statuses(l);
     load_processes(l);
     load_unread(l);

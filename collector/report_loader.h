@@ -34,6 +34,14 @@ bool load_next(struct loader *, sqlite3_stmt *); /* steps; false: no more rows, 
 void *load_room(struct loader *, const char *count_sql, size_t size, int most);
 uint32_t *load_root(struct loader *, uint64_t endpoint); /* place in r->endpoint + 1, 0: none */
 
+/* A table's own name, or NULL: this store has none. A column's, or "NULL" for SQL: the table has none. */
+const char *load_table(struct loader *, const char *table);
+const char *load_column(struct loader *, const char *table, const char *column);
+
+/* report_waits.c */
+void load_measured(struct loader *);
+/* report_sites.c */
+void load_sites(struct loader *);
 /* report_endpoints.c */
 void load_endpoints(struct loader *);
 void load_totals(struct loader *);

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "collector/growth.h"
 #include "collector/order.h"
 #include "collector/sink/sink.h"
 #include "collector/span.h"
@@ -30,6 +31,14 @@ struct report_status {
     uint64_t count;
 };
 
+/* Where the time of an endpoint's requests went, sums; UNKNOWN where it was not measured. */
+struct report_measured {
+    uint64_t cpu_ns, lock_ns, disk_ns, sleep_ns, runqueue_ns, downstream_ns;
+    uint64_t cpu_count, waits_count; /* requests of which it was */
+    uint64_t retained_samples;
+    struct report_latency heap, cpu; /* bytes, ns each request; count 0: unknown */
+};
+
 struct report_endpoint {
     const char *service, *protocol, *name;
     enum side side;
@@ -41,6 +50,22 @@ struct report_endpoint {
     uint64_t retained, cpu_ns, lock_ns, disk_ns, sleep_ns, downstream_ns; /* UNKNOWN */
     const struct report_status *status;
     int statuses;
+    uint32_t key; /* by which sites name it */
+    struct report_measured measured;
+    struct growth growth; /* of all that its sites keep; only when the history was asked for */
+};
+
+/* What sampled stacks told of one place in the code for one endpoint, since the run began. Estimates. */
+struct report_site {
+    uint32_t key;                  /* of its endpoint, 0: of no request */
+    const char *service, *endpoint; /* NULL: of no request */
+    const char *frames;            /* innermost first, " < " between */
+    bool lockwait;                 /* amount: ns waited for a lock; else bytes allocated, and: */
+    uint64_t samples, amount;
+    uint64_t live_samples, live_bytes, oldest_ns; /* oldest 0: none */
+    uint64_t ended_samples, ended_bytes;          /* never freed: lived when their process ended */
+    uint64_t retained_samples, retained_bytes;    /* lived memory.retained_s past the end of their request */
+    struct growth growth;          /* only when the history was asked for */
 };
 
 struct report_process {
@@ -72,6 +97,7 @@ struct report_span { /* of the slowest */
     uint32_t status; /* 0: unobserved or none */
     bool failed, answered;
     uint64_t queue_ns, receive_ns, work_ns, first_ns, send_ns, downstream_ns; /* UNKNOWN */
+    uint64_t cpu_ns, lock_ns, disk_ns, sleep_ns, runqueue_ns; /* within its duration, UNKNOWN */
 };
 
 struct report_error {                      /* failed requests of one endpoint and status */
@@ -106,6 +132,8 @@ struct report {
     uint32_t lives;
     bool heap_counted; /* memory.heap was on */
     uint64_t arena_bytes;
+    bool stacks_sampled;    /* memory.stacks was on */
+    uint64_t sample_bytes, lock_sample_ns, retained_s, interval_s; /* settings */
     /* lists */
     struct report_endpoint *endpoint;
     struct report_process *process;
@@ -115,8 +143,13 @@ struct report {
     struct report_error *error;
     struct report_loss *bound, *shed;
     struct report_output *output;
-    int endpoints, processes, unreads, in_flights, slowests, errors, bounds, sheds, outputs;
+    struct report_site *site;
+    int endpoints, processes, unreads, in_flights, slowests, errors, bounds, sheds, outputs, sites;
     int top; /* as asked, 0: as many as are useful */
+    bool sites_known;   /* the store has them */
+    bool history_known; /* and what lived of them over time */
+    int moments;        /* of it */
+    struct growth outside_growth; /* of what belongs to no request */
     /* sums */
     struct {
         uint64_t accepted, opened, inherited, bytes_in, bytes_out;

@@ -70,8 +70,34 @@ const char *page_signal(int number); /* "SIGTERM" */
 const char *page_plural(uint64_t);   /* "" for 1, else "s" */
 const char *page_unread_reason(const char *);
 
+/* report_text.c */
+void page_put_head(struct page *); /* what ran, and how much of it is known */
 /* report_table.c */
+struct page_column {
+    const char *title;
+    int width, rank; /* rank: the lower, the earlier it gets its place; a title of NULL ends the list */
+    struct cell (*value)(const struct page *, const struct report_endpoint *);
+    bool (*wanted)(const struct report *);
+};
 void page_put_endpoints(struct page *);
+/* Each endpoint with these columns (at most 9), groups of a service under their own head, which begins with `word`;
+ * `last` (NULL: none) as a last row. */
+void page_put_view(struct page *, const struct page_column *, const char *word, const struct report_endpoint *last);
+/* report_memory.c, report_time.c */
+void page_put_memory(struct page *);
+void page_put_cpu(struct page *);
+void page_put_waits(struct page *);
+/* report_places.c: the places in the code with the most of something */
+struct page_places {
+    const char *word;    /* "KEPT AT" */
+    const char *column;  /* "kept" */
+    uint64_t (*amount)(const struct report_site *);
+    uint64_t (*samples)(const struct report_site *);
+    bool oldest;         /* tell the age of the oldest, else the error */
+    bool lockwait;       /* of those where locks were waited for: times, not bytes */
+    uint64_t all;        /* exact amount that the samples stand for, UNKNOWN */
+};
+void page_put_places(struct page *, const struct page_places *);
 /* report_notes.c: what needs a look, what is missing and what to do about it; each says nothing
  * when all is well */
 void page_put_nothing(struct page *);

@@ -3,7 +3,10 @@
  *
  * In:      struct report                        Out: FILE
  * Context: P but for the FILE and the local time zone
+ * What the work consisted of stands within it, in a fixed order: not as it happened.
  */
+#include <string.h>
+
 #include "collector/report_page.h"
 
 static uint64_t known(uint64_t v)
@@ -11,33 +14,95 @@ static uint64_t known(uint64_t v)
     return v == UNKNOWN ? 0 : v;
 }
 
-/* One letter a unit of time; a phase's letters end where its end in time falls, so that errors do
- * not add up. */
-static void put_bar(FILE *f, const struct report_span *s, double unit)
+enum phase { QUEUE, RECEIVE, CPU, LOCK, DISK, SLEEP, RUNQUEUE, UNSEEN, WORK, DOWNSTREAM, SEND, PHASES };
+
+static const struct {
+    char letter;
+    const char *what, *colour;
+} phases[PHASES] = {
+    [QUEUE] = {'q', "ready, not read", "\033[33m"},  [RECEIVE] = {'r', "receive", "\033[36m"},
+    [CPU] = {'c', "cpu", "\033[32m"},                [LOCK] = {'l', "lock", "\033[31m"},
+    [DISK] = {'k', "disk", "\033[35m"},              [SLEEP] = {'z', "sleep", "\033[90m"},
+    [RUNQUEUE] = {'u', "run queue", "\033[33m"},     [UNSEEN] = {'?', "unknown", "\033[90m"},
+    [WORK] = {'w', "work", "\033[32m"},              [DOWNSTREAM] = {'d', "downstream", "\033[34m"},
+    [SEND] = {'s', "send", "\033[36m"},
+};
+
+/* What is known of the work is shown in its place; it is measured over the whole request, so no more than the work. */
+static void split_work(uint64_t ns[PHASES], const struct report_span *s)
+{
+    const uint64_t part[] = {s->cpu_ns, s->lock_ns, s->disk_ns, s->sleep_ns, s->runqueue_ns};
+    uint64_t sum = 0, work = ns[WORK];
+    bool measured = s->cpu_ns != UNKNOWN || s->lock_ns != UNKNOWN;
+    for (int i = 0; i < 5; i++)
+        sum += known(part[i]);
+    if (!measured || work == 0)
+        return;
+    double scale = sum > work ? (double)work / (double)sum : 1;
+    ns[WORK] = 0;
+    ns[UNSEEN] = work;
+    for (int i = 0; i < 5; i++) {
+        ns[CPU + i] = (uint64_t)((double)known(part[i]) * scale);
+        ns[UNSEEN] -= ns[CPU + i] < ns[UNSEEN] ? ns[CPU + i] : ns[UNSEEN];
+    }
+}
+
+static void phases_of(uint64_t ns[PHASES], const struct report_span *s)
 {
     uint64_t work = known(s->work_ns), down = known(s->downstream_ns);
-    down = down < work ? down : work;
-    const struct {
-        char letter;
-        uint64_t ns;
-    } phase[] = {{'q', known(s->queue_ns)},
-                 {'r', known(s->receive_ns)},
-                 {'w', work - down},
-                 {'d', down},
-                 {'s', known(s->send_ns)}};
+    memset(ns, 0, PHASES * sizeof *ns);
+    ns[DOWNSTREAM] = down < work ? down : work;
+    ns[QUEUE] = known(s->queue_ns);
+    ns[RECEIVE] = known(s->receive_ns);
+    ns[SEND] = known(s->send_ns);
+    ns[WORK] = work - ns[DOWNSTREAM];
+    if (ns[QUEUE] + ns[RECEIVE] + ns[SEND] + work == 0)
+        ns[UNSEEN] = s->duration_ns; /* nothing is known of its phases */
+    else
+        split_work(ns, s);
+}
+
+/* One letter a unit of time; a phase's letters end where its end in time falls, so that errors do
+ * not add up. */
+static void put_bar(struct page *p, const uint64_t ns[PHASES], double unit)
+{
     uint64_t total = 0;
     int letters = 0;
-    fputc('|', f);
-    for (size_t i = 0; i < sizeof phase / sizeof *phase; i++) {
-        total += phase[i].ns;
-        for (int end = (int)((double)total / unit + 0.5); letters < end; letters++)
-            fputc(phase[i].letter, f);
+    fputc('|', p->f);
+    for (int i = 0; i < PHASES; i++) {
+        total += ns[i];
+        int end = (int)((double)total / unit + 0.5);
+        if (end <= letters)
+            continue;
+        page_paint(p, phases[i].colour);
+        for (; letters < end; letters++)
+            fputc(phases[i].letter, p->f);
+        page_paint(p, PAGE_PLAIN);
     }
-    if (total == 0) { /* nothing is known of its phases */
-        for (int end = (int)((double)s->duration_ns / unit + 0.5); letters < end; letters++)
-            fputc('?', f);
+    fputs("|\n", p->f);
+}
+
+/* Only of letters that one of the bars may have. */
+static void put_legend(struct page *p, const bool used[PHASES], double unit)
+{
+    struct text t = {.used = 0};
+    int width = 0;
+    for (int i = 0; i < PHASES; i++) {
+        char one[64];
+        if (!used[i])
+            continue;
+        snprintf(one, sizeof one, "  %c %s", phases[i].letter, phases[i].what);
+        width += page_width(one);
+        if (width > p->columns) {
+            text_add(&t, "\n");
+            width = page_width(one);
+        }
+        text_add(&t, "%s", one);
     }
-    fputs("|\n", f);
+    char scale[80];
+    snprintf(scale, sizeof scale, "   1 letter = %s", cell_time((uint64_t)unit, p->style->utf8).s);
+    fprintf(p->f, "%s%s%s\n", t.s, width + page_width(scale) > p->columns ? "\n" : "",
+            width + page_width(scale) > p->columns ? scale + 1 : scale);
 }
 
 void report_slowest_text(const struct report *r, const struct report_style *style, FILE *f)
@@ -46,6 +111,7 @@ void report_slowest_text(const struct report *r, const struct report_style *styl
     char name[512];
     int longest = 0;
     uint64_t most = 1;
+    bool used[PHASES] = {[QUEUE] = true, [RECEIVE] = true, [DOWNSTREAM] = true, [SEND] = true};
     if (r->slowests == 0) {
         page_say(&p, "SLOWEST", "no sampled request in this store%s",
                  r->cut ? " in the time asked for" : "");
@@ -80,9 +146,12 @@ void report_slowest_text(const struct report *r, const struct report_style *styl
             page_paint(&p, PAGE_PLAIN);
         page_right(f, cell_time(s->duration_ns, style->utf8).s, 8);
         fputc(' ', f);
-        put_bar(f, s, unit);
+        uint64_t ns[PHASES];
+        phases_of(ns, s);
+        for (int k = 0; k < PHASES; k++)
+            used[k] = used[k] || ns[k];
+        put_bar(&p, ns, unit);
     }
-    fprintf(f, "  q ready, not read  r receive  w work  d downstream  s send   1 letter = %s\n",
-            cell_time((uint64_t)unit, style->utf8).s);
+    put_legend(&p, used, unit);
     fflush(f);
 }

@@ -15,13 +15,6 @@
 
 /* --- tables --- */
 
-struct column {
-    const char *title;
-    int width, rank; /* rank: the lower, the earlier it gets its place */
-    struct cell (*value)(const struct page *, const struct report_endpoint *);
-    bool (*wanted)(const struct report *);
-};
-
 static struct cell show_count(const struct page *p, const struct report_endpoint *e)
 {
     (void)p;
@@ -110,14 +103,14 @@ static bool has_cpu(const struct report *r)
     return false;
 }
 
-static const struct column time_columns[] = {
+static const struct page_column time_columns[] = {
     {"count", 9, 1, show_count, NULL}, {"req/s", 7, 5, show_rate, NULL},
     {"mean", 8, 9, show_mean, NULL},   {"p50", 8, 2, show_p50, NULL},
     {"p90", 8, 6, show_p90, NULL},     {"p99", 8, 3, show_p99, NULL},
     {"p99.9", 8, 8, show_p999, NULL},  {"max", 8, 4, show_max, NULL},
     {"first", 8, 7, show_first, NULL}, {NULL, 0, 0, NULL, NULL},
 };
-static const struct column each_columns[] = {
+static const struct page_column each_columns[] = {
     {"in", 9, 2, show_in, NULL},          {"out", 9, 1, show_out, NULL},
     {"heap", 9, 3, show_heap, NULL},      {"kept", 9, 5, show_kept, NULL},
     {"cpu", 8, 6, show_cpu, has_cpu},     {"allocs", 8, 8, show_allocations, NULL},
@@ -129,7 +122,8 @@ static const struct column each_columns[] = {
 #define BASE_RANKS 7 /* what 80 columns hold */
 
 struct table {
-    const struct column *columns;
+    const struct page_column *columns;
+    const char *word; /* NULL: the summary's */
     bool shown[COLUMNS_MAX];
     int name_width;
 };
@@ -228,7 +222,9 @@ static void put_table_head(struct page *p, const struct table *t,
     page_clean(service, sizeof service, group->service, p->style->utf8);
     page_clean(protocol, sizeof protocol, group->protocol, p->style->utf8);
     bool calls = group->side == SIDE_CLIENT;
-    if (t->columns == time_columns)
+    if (t->word)
+        snprintf(text, sizeof text, "%s%s%s %s", t->word, service, calls ? " ->" : "", protocol);
+    else if (t->columns == time_columns)
         snprintf(text, sizeof text, "TIME  %s%s %s", service, calls ? " ->" : "", protocol);
     else
         snprintf(text, sizeof text, "EACH %s", calls ? "CALL" : "REQUEST");
@@ -286,6 +282,28 @@ static void put_rest(struct page *p, int shown)
             cell_grouped(errors).s, page_plural(errors), r->endpoints);
 }
 
+static bool is_first_of_group(const struct report *r, int i)
+{
+    for (int k = 0; k < i; k++)
+        if (same_group(&r->endpoint[k], &r->endpoint[i]))
+            return false;
+    return true;
+}
+
+void page_put_view(struct page *p, const struct page_column *columns, const char *word,
+                   const struct report_endpoint *last)
+{
+    struct table t = {.columns = columns, .word = word};
+    int shown = shown_endpoints(p->r);
+    fit(&t, p, telling_width(p, shown));
+    for (int i = 0; i < shown; i++)
+        if (is_first_of_group(p->r, i))
+            put_group(p, &t, i, shown);
+    if (last)
+        put_table_row(p, &t, last);
+    put_rest(p, shown);
+}
+
 void page_put_endpoints(struct page *p)
 {
     struct table times = {.columns = time_columns}, each_request = {.columns = each_columns};
@@ -296,10 +314,7 @@ void page_put_endpoints(struct page *p)
         times.name_width = each_request.name_width;
     each_request.name_width = times.name_width;
     for (int i = 0; i < shown; i++) {
-        bool first = true;
-        for (int k = 0; k < i && first; k++)
-            first = !same_group(&p->r->endpoint[k], &p->r->endpoint[i]);
-        if (!first)
+        if (!is_first_of_group(p->r, i))
             continue;
         if (groups++)
             fputc('\n', p->f);

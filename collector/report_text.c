@@ -128,6 +128,12 @@ static void put_verdict(struct page *p)
     page_wrap(p, t.s);
 }
 
+void page_put_head(struct page *p)
+{
+    put_title(p);
+    put_verdict(p);
+}
+
 /* nginx x 5, sh */
 static void add_programs(struct text *t, const struct report *r, bool utf8)
 {
@@ -296,8 +302,7 @@ static void put_store(struct page *p)
 void report_text(const struct report *r, const struct report_style *style, FILE *f)
 {
     struct page p = page_begin(r, style, f);
-    put_title(&p);
-    put_verdict(&p);
+    page_put_head(&p);
     put_flow(&p);
     page_put_nothing(&p);
     page_put_endpoints(&p);
