@@ -43,7 +43,8 @@ static struct cpu_sums sum_cpu(const struct report *r)
 
 static struct cell show_cpu_each(const struct page *p, const struct report_endpoint *e)
 {
-    return cell_time(e->cpu_ns == UNKNOWN || !e->count ? UNKNOWN : e->cpu_ns / e->count, p->style->utf8);
+    uint64_t n = e->measured.cpu_count; /* not of every request: threads may be without a clock */
+    return cell_time(e->cpu_ns == UNKNOWN || n == UNKNOWN || !n ? UNKNOWN : e->cpu_ns / n, p->style->utf8);
 }
 static struct cell show_cpu_p99(const struct page *p, const struct report_endpoint *e)
 {

@@ -16,7 +16,6 @@
 
 #include <cjson/cJSON.h>
 #include <cmocka.h>
-#include <sqlite3.h>
 
 #include "collector/growth.h"
 #include "collector/report.h"
@@ -29,17 +28,6 @@ static struct sketch_pool *pool;
 /* --- a run, told in few words --- */
 
 #define INTERVALS 12
-
-static void sql(struct store *s, const char *format, ...)
-{
-    char text[2048], *message = NULL;
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    if (sqlite3_exec(store_connection(s), text, NULL, NULL, &message) != SQLITE_OK)
-        fail_msg("%s: %s", text, message);
-}
 
 static struct store *begin_with(const char *settings)
 {
@@ -76,15 +64,18 @@ struct traffic {
 
 static void requests(struct store *s, uint32_t endpoint, const struct traffic *t)
 {
-    struct sketch latency, heap;
+    struct sketch latency, heap, cpu;
     uint8_t bytes[SKETCH_ENCODED_MAX];
     store_push(s, make_endpoint(endpoint, "shop", "http", SIDE_SERVER, t->name, 0));
     for (uint32_t i = 1; i <= INTERVALS; i++) {
         sketch_init(&latency);
         sketch_init(&heap);
+        sketch_init(&cpu);
         for (uint64_t k = 0; k < t->count; k++) {
             sketch_add(&latency, pool, t->latency);
             sketch_add(&heap, pool, k % 50 ? t->heap : t->heap * 3 / 2);
+            if (k < t->measured)
+                sketch_add(&cpu, pool, k % 50 ? t->cpu : t->cpu * 2);
         }
         struct row_total row = {.interval = i,
                                 .endpoint = endpoint,
@@ -110,44 +101,54 @@ static void requests(struct store *s, uint32_t endpoint, const struct traffic *t
         struct row_total *made = (struct row_total *)(void *)made_row.body;
         made_row.row.bytes = (uint16_t)(sizeof(struct row) + sizeof row + made->latency_len + made->first_len); /* no padding */
         made->heap_len = make_tail(bytes, sketch_encode(&heap, bytes, sizeof bytes));
+        made->cpu_len = make_tail(bytes, sketch_encode(&cpu, bytes, sizeof bytes));
         store_push(s, make_end());
         sketch_clear(&latency, pool);
         sketch_clear(&heap, pool);
+        sketch_clear(&cpu, pool);
     }
 }
 
-/* Before the first row that names them; a store that has the tables keeps its own. */
-static void make_tables(struct store *s)
+static void stack(struct store *s, uint32_t number, const char *frames)
 {
-    sql(s, "CREATE TABLE IF NOT EXISTS stack(stack INTEGER PRIMARY KEY, frames TEXT, end TEXT);"
-           "CREATE TABLE IF NOT EXISTS site(endpoint INTEGER, stack INTEGER, kind TEXT, samples INTEGER, amount INTEGER,"
-           " live_samples INTEGER, live_bytes INTEGER, oldest_ns INTEGER, retained_samples INTEGER, retained_bytes INTEGER,"
-           " ended_samples INTEGER, ended_bytes INTEGER);"
-           "CREATE TABLE IF NOT EXISTS site_live(interval INTEGER, endpoint INTEGER, stack INTEGER, requests INTEGER,"
-           " live_samples INTEGER, live_bytes INTEGER)");
-}
-
-static void stack(struct store *s, int number, const char *frames)
-{
-    sql(s, "INSERT INTO stack VALUES(%d, '%s', 'whole')", number, frames);
+    struct row_stack *r = make_begin(ROW_STACK, sizeof *r);
+    r->stack = number;
+    r->text_len = make_tail(frames, strlen(frames));
+    store_push(s, make_end());
 }
 
 #define SAMPLE 524288
 
+static void lives(struct store *s, uint32_t interval, uint32_t endpoint, uint32_t number, unsigned samples)
+{
+    struct row_site_live *r = make_begin(ROW_SITE_LIVE, sizeof *r);
+    *r = (struct row_site_live){
+        .interval = interval, .endpoint = endpoint, .stack = number, .live_samples = samples, .live_bytes = samples * (uint64_t)SAMPLE};
+    store_push(s, make_end());
+}
+
 /* `live`: samples that live at the end of each interval; NULL: none ever. */
-static void site(struct store *s, int endpoint, int number, const char *kind, unsigned samples, const unsigned *live)
+static void site(struct store *s, uint32_t endpoint, uint32_t number, enum site_kind kind, unsigned samples, const unsigned *live)
 {
     unsigned last = live ? live[INTERVALS - 1] : 0;
-    uint64_t each = strcmp(kind, "lockwait") ? SAMPLE : MS;
-    sql(s,
-        "INSERT INTO site(endpoint, stack, kind, samples, amount, live_samples, live_bytes, oldest_ns, retained_samples,"
-        " retained_bytes, ended_samples, ended_bytes) VALUES(%d, %d, '%s', %u, %llu, %u, %llu, %llu, %u, %llu, 0, 0)",
-        endpoint, number, kind, samples, (unsigned long long)(samples * each), last, (unsigned long long)(last * each),
-        (unsigned long long)(last ? AT + 9 * SECOND : 0), last, (unsigned long long)(last * each));
-    for (int i = 0; live && i < INTERVALS; i++)
+    uint64_t each = kind == SITE_ALLOCATED ? SAMPLE : MS;
+    struct row_site *r = make_begin(ROW_SITE, sizeof *r);
+    *r = (struct row_site){.endpoint = endpoint,
+                           .stack = number,
+                           .kind = (uint8_t)kind,
+                           .samples = samples,
+                           .amount = samples * each,
+                           .live_samples = last - last / 3, /* the others lived when their process ended */
+                           .live_bytes = (last - last / 3) * each,
+                           .ended_samples = last / 3,
+                           .ended_bytes = last / 3 * each,
+                           .oldest_ns = last ? AT + 9 * SECOND : 0,
+                           .retained_samples = last,
+                           .retained_bytes = last * each};
+    store_push(s, make_end());
+    for (uint32_t i = 0; live && i < INTERVALS; i++)
         if (live[i])
-            sql(s, "INSERT INTO site_live VALUES(%d, %d, %d, 0, %u, %llu)", i + 1, endpoint, number, live[i],
-                (unsigned long long)(live[i] * each));
+            lives(s, i + 1, endpoint, number, live[i]);
 }
 
 static void end(struct store *s)
@@ -173,7 +174,6 @@ static const unsigned few[INTERVALS] = {0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4};
 static struct store *shop(void)
 {
     struct store *s = begin();
-    make_tables(s);
     requests(s, 1, &(struct traffic){"POST /orders", 100, 41 * MS, 41000, 31000,
                                      {1200 * US, 9 * MS, 300 * US, 0, 210 * US}, 28 * MS, 1300 * US, 100});
     requests(s, 2, &(struct traffic){"GET /users/{id}", 1500, 118 * US, 4200, 0,
@@ -185,12 +185,12 @@ static struct store *shop(void)
                 "std::allocator<char> >::_M_create(unsigned long&, unsigned long) < render < handler < main");
     stack(s, 4, "pthread_mutex_lock < stock_reserve < orders_body < handler < main");
     stack(s, 5, "libfoo.so.1+0x12af < [jit] < main");
-    site(s, 1, 1, "allocated", 90, growing);
-    site(s, 2, 2, "allocated", 80, filled);
-    site(s, 2, 3, "allocated", 140, NULL);
-    site(s, 1, 3, "allocated", 30, NULL);
-    site(s, 0, 5, "allocated", 6, few);
-    site(s, 1, 4, "lockwait", 400, NULL);
+    site(s, 1, 1, SITE_ALLOCATED, 90, growing);
+    site(s, 2, 2, SITE_ALLOCATED, 80, filled);
+    site(s, 2, 3, SITE_ALLOCATED, 140, NULL);
+    site(s, 1, 3, SITE_ALLOCATED, 30, NULL);
+    site(s, 0, 5, SITE_ALLOCATED, 6, few);
+    site(s, 1, 4, SITE_LOCKWAIT, 400, NULL);
     return s;
 }
 
@@ -199,12 +199,6 @@ static struct report *load(struct store *s, const struct report_query *q)
     struct report *r = NULL;
     assert_int_equal(report_load(store_connection(s), q, &r), 0);
     return r;
-}
-
-static void need_waits(struct store *s)
-{
-    if (sqlite3_exec(store_connection(s), "SELECT wall_cpu_ns FROM total", NULL, NULL, NULL) != SQLITE_OK)
-        skip();
 }
 
 static const struct report_query everything = {.sites = true, .history = true};
@@ -302,7 +296,6 @@ static void test_waits(void **state)
 {
     (void)state;
     struct store *s = shop();
-    need_waits(s);
     end(s);
     expect_view(s, REPORT_WAITS, "waits", 80, false);
 }
@@ -311,10 +304,9 @@ static void test_few_samples_name_the_setting(void **state)
 {
     (void)state;
     struct store *s = begin();
-    make_tables(s);
     requests(s, 1, &(struct traffic){"GET /", 10, MS, 41000, 31000, {0}, 0, 0, 0});
     stack(s, 1, "malloc < main");
-    site(s, 1, 1, "allocated", 9, few);
+    site(s, 1, 1, SITE_ALLOCATED, 9, few);
     end(s);
     expect_view(s, REPORT_MEMORY, "memory_few", 80, false);
 }
@@ -340,8 +332,7 @@ static void test_waits_add_up(void **state)
 #define SOME ((uint64_t)rand() % 97 * scale / 3)
         struct traffic t = {"GET /", 7, 0, 10, 0, {SOME, SOME, SOME, SOME, SOME}, SOME, 1, 7};
         t.latency = t.wall.cpu_ns + t.wall.lock_ns + t.wall.disk_ns + t.wall.sleep_ns + t.wall.runqueue_ns + t.downstream + SOME + 1;
-        need_waits(s);
-        requests(s, 1, &t);
+            requests(s, 1, &t);
         end(s);
         struct report *r = load(s, &everything);
         struct report_style style = {.columns = 80};
@@ -371,10 +362,9 @@ static void test_hostile_names_do_not_reach_the_terminal(void **state)
 {
     (void)state;
     struct store *s = begin();
-    make_tables(s);
     requests(s, 1, &(struct traffic){"GET /\033[2J", 10, MS, 4100, 0, {0}, 0, 0, 0});
     stack(s, 1, "\033]0;x\007 < a\xc2\x9b" "31m < b\n\nc");
-    site(s, 1, 1, "allocated", 900, growing);
+    site(s, 1, 1, SITE_ALLOCATED, 900, growing);
     end(s);
     struct report *r = load(s, &everything);
     struct report_style style = {.columns = 80, .utf8 = true};
