@@ -34,6 +34,7 @@ void rollup_unread(struct rollup *r, const struct unread *l, size_t n)
     (void)r, (void)l, (void)n;
 }
 
+#define TAPE_START UINT64_C(1700000000000000000)
 #define ITEMS 400000u
 #define ROUNDS 7
 
@@ -71,7 +72,7 @@ static void put(uint8_t type, uint32_t lane, uint32_t connection, const char *da
                        .entry_ns = tape.time_ns - 100,
                        .ready_ns = flags & EVENT_WAITED ? tape.time_ns - 200 : 0,
                        .total = {.allocated = tape.allocated[lane], .freed = tape.freed[lane],
-                                 .allocations = tape.allocated[lane] / 1000},
+                                 .allocations = tape.allocated[lane] / 1000, .cpu_ns = (tape.time_ns - TAPE_START) / 2},
                        .event = e,
                        .data = (const uint8_t *)data,
                        .data_len = (uint32_t)len};
@@ -168,7 +169,7 @@ static void run(const char *name, void (*make)(void))
     memset(tape.freed, 0, sizeof tape.freed);
     memset(tape.offset, 0, sizeof tape.offset);
     tape.used = 0;
-    tape.time_ns = UINT64_C(1700000000000000000);
+    tape.time_ns = TAPE_START;
     make();
     for (int round = 0; round < ROUNDS; round++) {
         struct pipeline *p = pipeline_new(&o, NULL, NULL);

@@ -64,6 +64,9 @@ struct drain_lane {
     uint8_t peek_flags;
     uint64_t peek_time;
     struct totals total;     /* at the last event that was handed on */
+    uint64_t cpu_at_ns;      /* up to when total.cpu_ns is known; before the first anchor: the lane's beginning */
+    uint64_t cpu_base_ns;    /* what the thread's clock showed when total.cpu_ns was 0, once cpu_based */
+    bool cpu_known, cpu_based; /* known: as of the last event that was handed on */
     struct lane_totals seen; /* and the ticks behind its lock, disk and sleep */
     uint64_t total_told;     /* accounted + 1 when the totals of a silent thread were told */
     /* reading */

@@ -96,6 +96,11 @@ static void print_event(const struct item *item, FILE *out)
             item->entry_ns && item->time_ns > item->entry_ns ? item->time_ns - item->entry_ns : 0);
     fprintf(out, " heap=%" PRIu64 "/%" PRIu64 "/%" PRIu64, item->total.allocated, item->total.freed,
             item->total.allocations);
+    if (item->cpu_known)
+        fprintf(out, " cpu=%" PRIu64, item->total.cpu_ns);
+    if (item->total.lock_ns | item->total.disk_ns | item->total.sleep_ns)
+        fprintf(out, " waits=%" PRIu64 "/%" PRIu64 "/%" PRIu64, item->total.lock_ns, item->total.disk_ns,
+                item->total.sleep_ns);
     for (int i = 0; flag_names[i]; i++)
         if (e->flags & 1 << i)
             fprintf(out, " %s", flag_names[i]);
@@ -124,6 +129,8 @@ static void print_fact(const struct item *item, FILE *out)
         fprintf(out, " exit=%d signal=%d", f->exit_code, f->signal);
     if (f->kind == FACT_PROCESS_TOTAL || f->kind == FACT_PROCESS_END)
         fprintf(out, " heap=%" PRIu64 "/%" PRIu64 "/%" PRIu64, f->total.allocated, f->total.freed, f->total.allocations);
+    if (f->kind == FACT_PROCESS_TOTAL || f->kind == FACT_PROCESS_END)
+        fprintf(out, " cpu=%" PRIu64, f->cpu_ns);
     if (f->kind == FACT_STREAM)
         fprintf(out, " written=%" PRIu64 " drained=%" PRIu64 " late=%" PRIu64, f->written, f->drained, f->late);
     if (f->kind == FACT_ADDRESS) {

@@ -117,6 +117,38 @@ void give_waits(const struct order *o, struct drain_lane *l, uint64_t lock, uint
     grow(o, l, &l->seen.sleep, asleep, &l->total.sleep_ns);
 }
 
+/*
+ * A reading, `clock_ns`: the total never runs backwards, never faster than time. A main thread's clock goes on over
+ * exec, and over a collector's death: what it showed beyond our own time with it is not ours to tell.
+ */
+static void anchor_cpu(struct drain_lane *l, uint64_t clock_ns)
+{
+    uint64_t elapsed = l->key > l->cpu_at_ns ? l->key - l->cpu_at_ns : 0, *total = &l->total.cpu_ns;
+    if (!l->cpu_based)
+        l->cpu_base_ns = clock_ns > elapsed ? clock_ns - elapsed : 0;
+    l->cpu_based = true;
+    uint64_t own = clock_ns > l->cpu_base_ns ? clock_ns - l->cpu_base_ns : 0;
+    if (own > *total)
+        *total = own - *total < elapsed ? own : *total + elapsed;
+    if (l->key > l->cpu_at_ns)
+        l->cpu_at_ns = l->key;
+    l->cpu_known = true;
+}
+
+void give_cpu(struct drain_lane *l, const struct event *e)
+{
+    const struct event_block *b = (const struct event_block *)(const void *)(e + 1);
+    uint64_t clock_ns = e->flags & EVENT_HAS_BLOCK ? b->cpu_ns : 0;
+    if (e->flags & EVENT_NO_CLOCK || clock_ns == UINT64_MAX) {
+        l->cpu_known = false; /* from here on nobody knows when, or how much */
+    } else if (clock_ns) {
+        anchor_cpu(l, clock_ns);
+    } else if (l->cpu_known && l->key > l->cpu_at_ns) {
+        l->total.cpu_ns += l->key - l->cpu_at_ns;
+        l->cpu_at_ns = l->key;
+    }
+}
+
 /* The totals of a lane whose events are all handed on, as its header has them now. */
 static void read_totals(const struct order *o, struct drain_lane *l)
 {
@@ -130,6 +162,7 @@ static void read_totals(const struct order *o, struct drain_lane *l)
 
 void give_gap(struct order *o, struct drain_lane *l, uint64_t n, enum loss reason, struct item *out)
 {
+    l->cpu_known = false; /* the lost one may have told of a switch */
     item_of_lane(l, ITEM_GAP, l->key, out);
     out->missing = n;
     out->loss = reason;
@@ -140,6 +173,8 @@ void give_gap(struct order *o, struct drain_lane *l, uint64_t n, enum loss reaso
 void give_base(struct order *o, struct drain_lane *l, struct item *out)
 {
     l->resumed = false;
+    l->cpu_known = l->cpu_based = false;
+    l->cpu_at_ns = l->key;
     read_totals(o, l);
     if (l->at < l->end) {
         const struct event *e = event_at(l);

@@ -297,7 +297,7 @@ static void begin_lane(struct order *o, struct drain *d, uint32_t index)
     l->thread = ++o->threads;
     uint64_t start = order_ticks_to_ns(o, d, load_relaxed(&l->shared->start));
     l->start_ns = start && start <= o->now ? start : o->now;
-    l->key = l->start_ns;
+    l->key = l->cpu_at_ns = l->start_ns;
     if (o->hooks.lane_begin)
         l->process = o->hooks.lane_begin(o->hooks.to, l);
 }
@@ -493,13 +493,24 @@ static inline void widen(const struct order *o, struct drain_lane *l, const stru
         t->freed = b->freed;
         t->allocations = b->allocations;
         give_waits(o, l, b->lock, b->disk, b->sleep);
-        if (b->cpu_ns)
-            t->cpu_ns = b->cpu_ns;
         return;
     }
     t->allocated += (uint32_t)(e->allocated - (uint32_t)t->allocated);
     t->freed += (uint32_t)(e->freed - (uint32_t)t->freed);
     t->allocations += (uint32_t)(e->allocations - (uint32_t)t->allocations);
+}
+
+/*
+ * The thread's CPU clock at its event: without a clock reading it ran on since the event before, whose clock is known.
+ */
+static inline void run_cpu(struct drain_lane *l, const struct event *e)
+{
+    if (unlikely(e->flags & (EVENT_HAS_BLOCK | EVENT_NO_CLOCK))) {
+        give_cpu(l, e);
+    } else if (likely(l->cpu_known) && l->key > l->cpu_at_ns) {
+        l->total.cpu_ns += l->key - l->cpu_at_ns;
+        l->cpu_at_ns = l->key;
+    }
 }
 
 /* Below nobody knows ticks. The copy in the lane's window is ours to write. */
@@ -520,6 +531,7 @@ static inline void give_event(struct order *o, struct drain_lane *l, struct item
     uint32_t unit = e->flags & EVENT_LONG ? 10 : 0;
     uint64_t lasted = length_ns(o, l->drain, (uint64_t)e->duration << unit);
     widen(o, l, e);
+    run_cpu(l, e);
     if (unlikely(e->type == EVENT_LOCKED))
         wait_in_ns(o, l, e);
     out->kind = ITEM_EVENT;
@@ -533,6 +545,7 @@ static inline void give_event(struct order *o, struct drain_lane *l, struct item
     if (e->flags & EVENT_WAITED)
         out->ready_ns = out->entry_ns - length_ns(o, l->drain, (uint64_t)e->ready << unit);
     out->late = l->key < o->last;
+    out->cpu_known = l->cpu_known;
     out->missing = 0;
     out->loss = LOSS_FULL;
     out->total = l->total;

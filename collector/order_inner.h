@@ -75,6 +75,8 @@ void give_base(struct order *, struct drain_lane *, struct item *out);
 /* The end of a dead thread, or the call that a live one is in; all its events are handed on. */
 void give_thread(struct order *, struct drain_lane *, struct item *out);
 void give_reaped(struct order *, const struct item *);
+/* The CPU clock of an event that may carry it, or has no time; order.c does the others. */
+void give_cpu(struct drain_lane *, const struct event *);
 /* Ticks of waits as ns, added to the lane's totals. */
 void give_waits(const struct order *, struct drain_lane *, uint64_t lock, uint64_t disk,
                 uint64_t asleep);

@@ -162,6 +162,7 @@ int recording_write(struct recording_writer *w, const struct item *item)
                                .thread = item->thread,
                                .process = item->process,
                                .tid = item->tid,
+                               .cpu_known = item->cpu_known,
                                .data_len = (uint32_t)data_len,
                                .time_ns = item->time_ns,
                                .entry_ns = item->entry_ns,
@@ -329,6 +330,7 @@ static int take_record(struct recording_reader *r, struct item *out)
     out->time_ns = i.time_ns;
     out->entry_ns = i.entry_ns;
     out->ready_ns = i.ready_ns;
+    out->cpu_known = i.cpu_known != 0;
     out->missing = i.missing;
     out->total = i.total;
     r->at += i.bytes;
