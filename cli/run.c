@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <langinfo.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -170,12 +171,16 @@ static int not_monitored(const struct settings *s, const char *why, int rc, char
 static int choose_store(struct settings *s, bool *unmonitored)
 {
     char path[4096], message[1024] = "";
+    /* where files may not grow, an error and no SIGXFSZ; CMD gets the caller's setting back */
+    struct sigaction ignore = {.sa_handler = SIG_IGN}, before;
+    sigaction(SIGXFSZ, &ignore, &before);
     int rc = store_choose_path(s->store, path, sizeof path, message, sizeof message);
+    sigaction(SIGXFSZ, &before, NULL);
     if (rc == 1 && !s->quiet)
         complain("%s", message);
     if (rc < 0) {
-        complain("%s", message);
         *unmonitored = rc != -EEXIST; /* a file that is not ours: wrong use */
+        complain("%s%s", message, !*unmonitored || s->strict ? "; nothing is started" : "; the command runs unmonitored");
         return rc;
     }
     free(s->store);

@@ -210,6 +210,13 @@ static uint64_t arena_bytes(const struct settings *settings)
     return wanted < ARENA_MIN_BYTES ? ARENA_MIN_BYTES : wanted;
 }
 
+static uint32_t wanted_features(const struct options *o)
+{
+    return (o->heap ? (uint32_t)FEATURE_HEAP : 0) | (o->capture ? (uint32_t)FEATURE_DATA : 0) |
+           (o->heap && o->stacks ? (uint32_t)FEATURE_STACKS : 0) | (o->cpu ? (uint32_t)FEATURE_CPU : 0) |
+           (o->waits ? (uint32_t)FEATURE_WAITS : 0);
+}
+
 int supervisor_start(struct supervisor *s, const char **why)
 {
     int rc = -ENOENT;
@@ -229,9 +236,7 @@ int supervisor_start(struct supervisor *s, const char **why)
     clock_calibrate(s->view.arena);
     const struct options *o = &s->settings->options;
     s->view.arena->supervisor = (uint32_t)getpid();
-    s->view.arena->features = (o->heap ? (uint32_t)FEATURE_HEAP : 0) | (o->capture ? (uint32_t)FEATURE_DATA : 0) |
-                              (o->heap && o->stacks ? (uint32_t)FEATURE_STACKS : 0) |
-                              (o->cpu ? (uint32_t)FEATURE_CPU : 0) | (o->waits ? (uint32_t)FEATURE_WAITS : 0);
+    s->view.arena->features = wanted_features(o);
     s->view.arena->sample_bytes = o->sample_bytes;
     s->view.arena->lock_sample_ns = o->stacks && o->waits ? o->lock_sample_ns : 0;
     *why = "the collector cannot be started";
@@ -249,7 +254,7 @@ void supervisor_environment(const struct supervisor *s, pid_t supervisor)
     snprintf(preload, sizeof preload, "%s%s%s%s", s->library, allocator, others && *others ? ":" : "",
              others ? others : "");
     snprintf(arena, sizeof arena, "%d:%d:%s:%u:%" PRIu64, supervisor, s->arena_fd, s->settings->token,
-             s->view.arena->features, s->view.arena->sample_bytes);
+             wanted_features(&s->settings->options), s->settings->options.sample_bytes); /* --exec: no arena is mapped here */
     setenv("LD_PRELOAD", preload, 1);
     setenv(SONDE_ENV_ARENA, arena, 1);
     unsetenv("SONDE_API_KEY");
@@ -457,6 +462,18 @@ static void say_if_unseen(struct supervisor *s, char **command, bool *said)
                  *command);
 }
 
+/*
+ * The first process of a container: the others end with it, as they would with CMD in our place. Nobody waits for a
+ * forgotten orphan; the collector writes what there is.
+ */
+static void end_container(struct supervisor *s)
+{
+    if (getpid() != 1 || !s->command_ended || s->stopping)
+        return;
+    s->stopping = true;
+    tell_collector(s, "stop\n");
+}
+
 /* Until CMD has ended and the collector has said its last. `command_fd`: a pidfd when CMD is not our child, else -1. */
 static void wait_for_all(struct supervisor *s, char **command, int signals, int command_fd)
 {
@@ -485,6 +502,7 @@ static void wait_for_all(struct supervisor *s, char **command, int signals, int 
             s->restart_ns = clock_monotonic_ns() + 10 * SECOND_NS;
         if (command && (s->command_ended || clock_monotonic_ns() >= look))
             say_if_unseen(s, command, &said);
+        end_container(s);
         if (s->command_ended && !s->collector && s->deaths >= 20)
             break; /* it cannot be kept alive, and nobody waits for it */
     }

@@ -502,6 +502,7 @@ int main(int argc, char **argv)
         return usage();
     prctl(PR_SET_NAME, "sonde-collector");
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a store that may not grow is a full disk */
     settings_init(&c.settings);
     if (read_settings(&c, settings))
         return usage();
