@@ -29,6 +29,8 @@
 #include "shim/cpu.h"
 #include "shim/descriptor.h"
 #include "shim/real.h"
+#include "shim/sampled.h"
+#include "shim/stack.h"
 #include "shim/usage.h"
 #include "wire/raw.h"
 
@@ -286,11 +288,11 @@ static uint32_t take_slot(int32_t parent, uint32_t parent_serial, uint32_t flags
 
 static bool make_epoch_page(void)
 {
-    long at = raw6(SYS_mmap, 0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    long at = raw6(SYS_mmap, 0, SAMPLED_END, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (raw_failed(at))
         return false;
-    if (raw3(SYS_madvise, at, 4096, MADV_WIPEONFORK)) {
-        raw2(SYS_munmap, at, 4096);
+    if (raw3(SYS_madvise, at, SAMPLED_END, MADV_WIPEONFORK)) {
+        raw2(SYS_munmap, at, SAMPLED_END);
         return false;
     }
     shim.epoch = (uint64_t *)at; // NOLINT(performance-no-int-to-ptr): an address from the kernel
@@ -367,6 +369,7 @@ static bool attach_child(void)
     if (!serial)
         return false; /* the claim stays: forward only */
     usage_attached(&shim.view.process[shim.process]);
+    stack_attached(&shim.view.process[shim.process]);
     store_release(shim.epoch, (uint64_t)serial + EPOCH_CLAIMED);
     return true;
 }
@@ -413,6 +416,7 @@ static struct lane *claim(void)
     /* a signal handler may have claimed one meanwhile: then that is ours */
     if (cas_acq_rel(&self.lane, &none, l)) {
         self.last_allocated = self.last_freed = self.last_allocations = self.last_waits = 0;
+        self.sample_at = 0;
         if (self.jemalloc_allocated) {
             self.jemalloc_allocated_base = *self.jemalloc_allocated;
             self.jemalloc_freed_base = *self.jemalloc_freed;
@@ -473,4 +477,5 @@ __attribute__((constructor)) static void begin(void)
 {
     real_resolve();
     lane_here();
+    stack_start();
 }

@@ -4,6 +4,7 @@
 #ifndef SONDE_PROTOTYPES_H
 #define SONDE_PROTOTYPES_H
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>

@@ -33,6 +33,8 @@ struct thread_local_block {
     uint32_t in_vfork;    /* 1: this is a vfork child in our parent's memory: forward only */
     uint64_t *jemalloc_allocated, *jemalloc_freed; /* thread.allocatedp/deallocatedp, NULL: count ourselves */
     uint64_t jemalloc_allocated_base, jemalloc_freed_base; /* where they stood when the lane was taken */
+    uint64_t sample_at; /* lane.allocated at which the next stack is sampled; 0: not drawn yet, see sampled.h */
+    uint64_t random;    /* state of the generator that draws it */
     uintptr_t call_place; /* stack address of the mark of the call that it is in, see call_enter */
     uint32_t cpu; /* enum cpu_knowledge: is the CPU clock of this thread's last event known? */
 };
@@ -41,7 +43,7 @@ extern __thread struct thread_local_block self __attribute__((tls_model("initial
 
 struct shim_state {
     struct arena_view view;
-    uint64_t *epoch;     /* one word on a WIPEONFORK page: 0 in a child that has not attached yet */
+    uint64_t *epoch;     /* one word at the start of WIPEONFORK pages: 0 in a child that has not attached yet; sampled.h has the rest */
     uint32_t process;    /* index of our slot */
     uint32_t serial;     /* and its serial */
     uint32_t clock;      /* enum clock_kind; 0: may not read it (EVENT_NO_CLOCK) */

@@ -19,6 +19,8 @@ TAIL(process, ENDS, _exit, (int status), must)
 TAIL(process, ENDS, _Exit, (int status), must)
 TAIL(process, ENDS, quick_exit, (int status), may)
 
+CALL(process, int, dlclose, (void *handle), (handle), may, ABSENT)
+
 CALL(process, pid_t, wait, (int *status), (status), must, RAW(SYS_wait4, -1, a, 0, 0))
 CALL(process, pid_t, waitpid, (pid_t pid, int *status, int options), (pid, status, options), must, RAW(SYS_wait4, (pid_t)a, b, (int)c, 0))
 CALL(process, pid_t, wait3, (int *status, int options, struct rusage *usage), (status, options, usage), must, RAW(SYS_wait4, -1, a, (int)b, c))

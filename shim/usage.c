@@ -223,6 +223,7 @@ static void took_in_lane(struct lane *l, void *block, bool fresh)
         self.jemalloc_allocated_base -=
             usage.usable(block); /* the lane was taken after this block was counted */
     add_own(&l->allocations, 1);
+    usage_sampled(l, block);
 }
 
 static __attribute__((noinline)) void took_otherwise(void *block)
@@ -245,6 +246,7 @@ void *usage_took_slow(void *block)
     if (__builtin_expect(l && block && is_asked(), 1)) {
         add_own(&l->allocated, usage.usable(block));
         add_own(&l->allocations, 1);
+        return usage_sampled(l, block);
     } else if (block && usage.mode != USAGE_NONE) {
         took_otherwise(block);
     }
@@ -266,7 +268,7 @@ void *usage_took_sized(void *block, size_t size)
     }
     add_own(&l->allocated, bytes);
     add_own(&l->allocations, 1);
-    return block;
+    return usage_sampled(l, block);
 }
 
 void usage_gave_slow(size_t bytes)

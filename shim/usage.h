@@ -37,6 +37,7 @@
 #include <stdint.h>
 
 #include "shim/record.h"
+#include "shim/sampled.h"
 
 enum usage_mode {
     USAGE_START,
@@ -123,6 +124,12 @@ static inline size_t usage_size(void *block)
     return usage.mode == USAGE_MALLCTL && usage_lane() ? 0 : usage_size_slow(block);
 }
 
+/* The block was counted: is it one whose stack is wanted? One compare. Returns it. */
+static inline void *usage_sampled(const struct lane *l, void *block)
+{
+    return __builtin_expect(l->allocated >= self.sample_at, 0) ? sampled_took(block) : block;
+}
+
 /*
  * An allocation returned this block (NULL: it failed, nothing is counted). Returns it, so that
  * callers end in a jump.
@@ -136,12 +143,12 @@ static inline void *usage_took(void *block)
             if (usage_glibc_size(block, &bytes)) {
                 add_own(&l->allocated, bytes);
                 add_own(&l->allocations, 1);
-                return block;
+                return usage_sampled(l, block);
             }
         } else if (self.jemalloc_allocated) {
             store_relaxed(&l->allocated, *self.jemalloc_allocated - self.jemalloc_allocated_base);
             add_own(&l->allocations, 1);
-            return block;
+            return usage_sampled(l, block);
         }
     }
     return usage_took_slow(block);

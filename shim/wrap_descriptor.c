@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include "shim/real.h"
 #include "shim/process.h"
+#include "shim/rule.h"
 #include "shim/watch.h"
 
 #include <errno.h>
@@ -188,14 +189,21 @@ static inline int both_other(int result, const int pair[2])
     return result;
 }
 
+/* libunwind opens one for the probing of addresses that we never ask it for, and goes without where it gets none. */
+static int no_pipe(void)
+{
+    errno = ENFILE;
+    return -1;
+}
+
 int on_pipe(int pair[2])
 {
-    return both_other(real.pipe(pair), pair);
+    return rule_is_starting() ? no_pipe() : both_other(real.pipe(pair), pair);
 }
 
 int on_pipe2(int pair[2], int flags)
 {
-    return both_other(real.pipe2(pair, flags), pair);
+    return rule_is_starting() ? no_pipe() : both_other(real.pipe2(pair, flags), pair);
 }
 
 int on_eventfd(unsigned start, int flags)

@@ -33,6 +33,7 @@ EXPORTED void *calloc(size_t count, size_t size)
 /* Apart, so that glibc's way below saves no register. */
 static __attribute__((noinline)) void free_otherwise(void *block)
 {
+    sampled_check(block);
     if (usage.mode == USAGE_MALLCTL)
         usage_gave_counted(block);
     else
@@ -45,7 +46,7 @@ EXPORTED void free(void *block)
     size_t bytes;
     if (__builtin_expect(usage.mode == USAGE_GLIBC && block, 1)) {
         struct lane *l = usage_lane();
-        if (__builtin_expect(l != NULL, 1) && usage_glibc_size(block, &bytes)) {
+        if (__builtin_expect(l && !sampled_maybe(block), 1) && usage_glibc_size(block, &bytes)) {
             add_own(&l->freed, bytes);
             real.free(block);
             return;
@@ -56,10 +57,14 @@ EXPORTED void free(void *block)
 
 EXPORTED void *realloc(void *block, size_t size)
 {
+    uint64_t sample = sampled_forget(block);
     size_t old = usage_size(block);
     void *new = real.realloc(block, size);
-    if (new || (block && !size)) /* size 0: glibc and most others free the block and return NULL */
+    bool done = new || (block && !size); /* size 0: glibc and most others free the block and return NULL */
+    if (done)
         usage_gave(old);
+    if (__builtin_expect(sample, 0))
+        sampled_moved(block, sample, done);
     if (usage.mode == USAGE_MALLCTL)
         usage_gave_counted(NULL);
     return usage_took(new);
@@ -70,9 +75,12 @@ EXPORTED void *reallocarray(void *block, size_t count, size_t size)
 {
     if (!usage_extra(EXTRA_REALLOCARRAY))
         return real.reallocarray(block, count, size);
+    uint64_t sample = sampled_forget(block);
     size_t old = usage_size(block);
     uint64_t mark = usage_taken_mark();
     void *new = real.reallocarray(block, count, size);
+    if (__builtin_expect(sample, 0))
+        sampled_moved(block, sample, new != NULL);
     if (new &&mark == usage_taken_mark()) {
         usage_gave(old);
         usage_took(new);

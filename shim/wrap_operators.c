@@ -40,6 +40,7 @@ static inline size_t measured(void *block)
 {
     if (!usage_extra(EXTRA_OPERATORS))
         return 0;
+    sampled_check(block);
     if (usage.mode != USAGE_MALLCTL)
         return usage_size(block);
     usage_gave_counted(block);

@@ -23,6 +23,7 @@
 #include "shim/process.h"
 #include "shim/real.h"
 #include "shim/record.h"
+#include "shim/stack.h"
 #include "shim/vfork.h"
 #include "wire/raw.h"
 
@@ -271,6 +272,7 @@ void process_before_syscall(long number, long first, long second)
     if (takes_calls(number, first)) {
         lifecycle_settle();
         cpu_shut();
+        stack_no_calls();
     }
     if (takes_clock(number, first, second))
         lifecycle_no_clock();

@@ -1,7 +1,7 @@
 /*
  * arena_run.c - runs a command under the bare recorder and shows what it wrote: no collector in between.
  *
- *     arena_run [-o FILE] [-q] [-s] [-n] [-m] [-b BYTES] [-f FEATURES] CMD ARGS...
+ *     arena_run [-o FILE] [-q] [-s] [-n] [-m] [-b BYTES] [-f FEATURES] [-r SAMPLE_BYTES] CMD ARGS...
  *
  * Events go to FILE (default: none) as they come, one a line; -q counts them only. The sums of each process and lane
  * stand at the end of FILE, and with -s on stderr. -n drains nothing (what does a full arena do?), -m makes an arena of
@@ -61,6 +61,27 @@ static void print_flags(unsigned flags)
             fprintf(out, " %s", names[i]);
 }
 
+static void print_sample(const uint8_t *data, unsigned bytes)
+{
+    static const char *const ends[] = {"whole", "cut", "unknown", "unsafe"};
+    struct event_sample s;
+    uint64_t frame;
+    memcpy(&s, data, sizeof s);
+    fprintf(out, " serial=%" PRIu64 " amount=%" PRIu64 " end=%s frames=", s.serial, s.amount, s.end < 4 ? ends[s.end] : "?");
+    for (unsigned i = 0; i < s.frames && sizeof s + (i + 1) * sizeof frame <= bytes; i++) {
+        memcpy(&frame, data + sizeof s + i * sizeof frame, sizeof frame);
+        fprintf(out, "%s%" PRIx64, i ? "," : "", frame);
+    }
+}
+
+static void print_object(const uint8_t *data, unsigned bytes)
+{
+    struct event_object o;
+    memcpy(&o, data, sizeof o);
+    fprintf(out, " start=%" PRIx64 " end=%" PRIx64 " bias=%" PRIx64 " build_id_len=%u path=%.*s", o.start, o.end, o.bias,
+            o.build_id_len, (int)(bytes - sizeof o), (const char *)data + sizeof o);
+}
+
 static void print_event(const struct lane *l, const struct event *e, const uint8_t *data)
 {
     unsigned shift = e->flags & EVENT_LONG ? 10 : 0;
@@ -78,7 +99,13 @@ static void print_event(const struct lane *l, const struct event *e, const uint8
                 clock_ticks_to_ns(&scale, b->lock), clock_ticks_to_ns(&scale, b->disk),
                 clock_ticks_to_ns(&scale, b->sleep), (int64_t)b->cpu_ns);
     }
-    if (e->head) {
+    if ((e->type == EVENT_ALLOCATED || e->type == EVENT_LOCKED) && e->head >= sizeof(struct event_sample)) {
+        print_sample(data, e->head);
+    } else if (e->type == EVENT_OBJECT && e->head >= sizeof(struct event_object)) {
+        print_object(data, e->head);
+    } else if (e->type == EVENT_FREED && e->head == sizeof(struct event_argument)) {
+        fprintf(out, " serial=%" PRIu64, *(const uint64_t *)(const void *)data);
+    } else if (e->head) {
         fputc(' ', out);
         print_text(data, e->head);
     }
@@ -203,8 +230,9 @@ int main(int argc, char **argv)
 {
     uint64_t bytes = ARENA_DEFAULT_BYTES;
     long features = -1;
+    uint64_t rate = 0;
     int option;
-    while ((option = getopt(argc, argv, "+o:qsnmb:f:")) != -1)
+    while ((option = getopt(argc, argv, "+o:qsnmb:f:r:")) != -1)
         switch (option) {
         case 'o': out = fopen(optarg, "we"); break;
         case 'q': quiet = true; break;
@@ -213,6 +241,7 @@ int main(int argc, char **argv)
         case 'm': other_major = true; break;
         case 'b': bytes = strtoull(optarg, NULL, 0); break;
         case 'f': features = strtol(optarg, NULL, 0); break;
+        case 'r': rate = strtoull(optarg, NULL, 0); break;
         default: return 125;
         }
     if (!argv[optind])
@@ -229,6 +258,10 @@ int main(int argc, char **argv)
     view.arena->supervisor = (uint32_t)getpid();
     if (features >= 0)
         view.arena->features = (uint32_t)features;
+    if (rate) {
+        view.arena->sample_bytes = rate;
+        view.arena->features |= FEATURE_STACKS;
+    }
     view.arena->major += other_major;
     signal(SIGINT, SIG_IGN);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
