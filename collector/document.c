@@ -27,6 +27,7 @@ const char *const stream_names[STREAM_COUNT] = {"logs-sonde.span", "metrics-sond
                                                 "metrics-sonde.process", "metrics-sonde.collector"};
 
 struct names { /* of an endpoint */
+    uint64_t key; /* of service, protocol, side and name: the same in every collector of a run */
     uint32_t merged_into;
     uint8_t side;
     uint16_t service_len, endpoint_len, request_len;
@@ -274,12 +275,27 @@ static char *put_cost(char *p, const struct cost *c, uint64_t downstream_ns, uin
 
 /* --- names ----------------------------------------------------------------------------------- */
 
-static uint64_t hash_of(const char *text)
+#define HASH_START UINT64_C(0xcbf29ce484222325)
+
+static uint64_t hash_more(uint64_t h, const char *text, size_t len)
 {
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
-    for (; *text; text++)
+    for (; len; len--, text++)
         h = (h ^ (uint8_t)*text) * UINT64_C(0x100000001b3);
     return h;
+}
+
+static uint64_t hash_of(const char *text)
+{
+    return hash_more(HASH_START, text, strlen(text));
+}
+
+static uint64_t key_of(const struct row_endpoint *e, const char *service, const char *name)
+{
+    const char side = (char)e->side;
+    uint64_t h = hash_more(HASH_START, service, e->service_len);
+    h = hash_more(h, &side, 1);
+    h = hash_more(h, e->protocol, strnlen(e->protocol, sizeof e->protocol));
+    return hash_more(hash_more(h, &side, 1), name, e->name_len);
 }
 
 struct document_writer *document_writer_new(const char *run_id, const char *namespace,
@@ -380,6 +396,7 @@ int document_endpoint(struct document_writer *w, const struct row *row)
     struct names *n = malloc(sizeof *n + len);
     if (!n)
         return -ENOMEM;
+    n->key = key_of(e, service, name);
     n->merged_into = e->merged_into;
     n->side = e->side;
     n->service_len = (uint16_t)service_len;
@@ -404,6 +421,13 @@ static const struct names *names_of(const struct document_writer *w, uint32_t en
         endpoint = w->names[endpoint]->merged_into;
     }
     return &unknown_names;
+}
+
+/* Its own, whatever it was merged into since. */
+static uint64_t own_key(const struct document_writer *w, uint32_t endpoint)
+{
+    bool known = endpoint < w->names_room && w->names[endpoint];
+    return known ? w->names[endpoint]->key & (UINT64_MAX >> 4) : endpoint;
 }
 
 /* --- documents ------------------------------------------------------------------------------- */
@@ -647,7 +671,7 @@ size_t document_total(struct document_writer *w, const struct row *row, char *to
     const struct names *n = names_of(w, t->endpoint);
     char *p = put_action(w, to, STREAM_ENDPOINT);
     p = put_hex(p, t->interval, 8);
-    p = put_hex(p, t->endpoint, 8);
+    p = put_hex(p, own_key(w, t->endpoint), 15);
     p = put_hex(p, t->class, 1);
     p = put_interval(w, PUT(p, "\"}}\n{\"@timestamp\":"), "sonde.endpoint", t->start_ns, t->end_ns);
     p = put_bytes(p, n->text, n->service_len);

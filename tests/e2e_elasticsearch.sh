@@ -81,6 +81,38 @@ is "bytes of nginx" "$(jq -r .aggregations.out.value <<<"$line")" "$sent"
 "$BUILD/sonde" report "$d/line.db" --json | jq -e '.documents | .accepted == .acknowledged and .queued == 0' >"$d/out" ||
     fail "documents of the report: $("$BUILD/sonde" report "$d/line.db" --json | jq -c .documents)"
 
+note "the collector is killed twice: totals that it had not delivered are delivered by the next one"
+killed_collector() { # waits until what it counted is stored, then kills it before its interval ends
+    sleep 2.5
+    collector=$(pgrep -f "sonde-collector.*$d/killed.db" | head -n 1)
+    kill -KILL "$collector"
+    for _ in $(seq 100); do
+        next=$(pgrep -f "sonde-collector.*$d/killed.db" | head -n 1)
+        [ -n "$next" ] && [ "$next" != "$collector" ] && return
+        sleep 0.1
+    done
+    fail "no collector took over"
+}
+: >"$d/access.log"
+"$BUILD/sonde" run -o "$d/killed.db" --to "$url" --set interval.s=30 --set exit.flush_s=30 --name killed \
+    -- nginx -c "$d/nginx.conf" >"$d/killed.out" 2>&1 &
+line_pid=$!
+for _ in $(seq 100); do curl -s -o /dev/null "http://127.0.0.1:$port/" && break; sleep 0.1; done
+ab -q -n 3000 -c 8 -k "http://127.0.0.1:$port/index.html" >"$d/ab.out" 2>&1 || fail "ab: $(tail -n 3 "$d/ab.out")"
+killed_collector
+curl -s -o "$d/out" "http://127.0.0.1:$port/missing" # another order of endpoints
+ab -q -n 2000 -c 8 -k "http://127.0.0.1:$port/index.html" >"$d/ab.out" 2>&1 || fail "ab: $(tail -n 3 "$d/ab.out")"
+killed_collector
+ab -q -n 1000 -c 8 -k "http://127.0.0.1:$port/index.html" >"$d/ab.out" 2>&1 || fail "ab: $(tail -n 3 "$d/ab.out")"
+kill "$(cat "$d/nginx.pid")"
+wait "$line_pid" || fail "sonde run: $? $(cat "$d/killed.out")"
+post /_refresh '' >"$d/out"
+line=$(post '/metrics-sonde.endpoint-default/_search?size=0' '{"query":{"term":{"service.name":"killed"}},
+    "aggs":{"n":{"sum":{"field":"sonde.requests.count"}}}}')
+is "requests in documents after two deaths" "$(jq -r .aggregations.n.value <<<"$line")" "$(wc -l <"$d/access.log")"
+is "requests in the store after two deaths" "$("$BUILD/sonde" report "$d/killed.db" --json | jq '[.endpoints[].count] | add')" \
+    "$(wc -l <"$d/access.log")"
+
 note "a block of one index holds its stream, the others go on"
 put '/logs-sonde.span-default/_settings' '{"index.blocks.read_only_allow_delete":true}' >"$d/out"
 push_begin "${fast[@]}" --run block "$url"

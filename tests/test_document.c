@@ -66,6 +66,7 @@ static int set_up(void **state)
     append("web1", 4);
     document_run(writer, &room.row);
     name_endpoint(1, "nginx", "GET /", "http", 0);
+    name_endpoint(3, "nginx", "GET /", "http", 0);
     return 0;
 }
 
@@ -383,7 +384,7 @@ static void test_totals_have_an_id_of_what_they_are(void **state)
         struct row_total *t = start_row(ROW_TOTAL, sizeof *t);
         room.row.sequence = (uint64_t)(100 + i); /* the same interval pushed by another collector */
         t->interval = 12;
-        t->endpoint = 1;
+        t->endpoint = i ? 3 : 1; /* where the endpoint has another number */
         t->class = 5;
         t->closed = 1;
         t->start_ns = UINT64_C(1769860800000000000);
@@ -407,6 +408,7 @@ static void test_totals_have_an_id_of_what_they_are(void **state)
         cJSON_Delete(d);
     }
     assert_string_equal(string_at(action[0], "create._id"), string_at(action[1], "create._id"));
+    assert_int_equal(strlen(string_at(action[0], "create._id")), 40);
     cJSON_Delete(action[0]);
     cJSON_Delete(action[1]);
 }

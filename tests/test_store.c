@@ -671,6 +671,68 @@ static void test_next_collector_goes_on(void **state)
     assert_int_equal(ask(path, "SELECT count(*) FROM interval WHERE NOT closed"), 0);
 }
 
+struct told_again {
+    int endpoints, totals, after_totals;
+    struct row_total total[4];
+    char names[64];
+};
+
+static void keep_again(void *to, const struct row *row)
+{
+    struct told_again *t = to;
+    if (row->kind == ROW_ENDPOINT) {
+        const struct row_endpoint *e = (const void *)(row + 1);
+        snprintf(t->names + strlen(t->names), sizeof t->names - strlen(t->names), "%u=%.*s;", e->endpoint,
+                 e->name_len, (const char *)(e + 1) + e->service_len);
+        assert_int_equal(e->side, SIDE_SERVER);
+        t->endpoints++;
+        t->after_totals += t->totals > 0;
+    } else if (row->kind == ROW_TOTAL && t->totals < 4) {
+        t->total[t->totals++] = *(const struct row_total *)(row + 1);
+    }
+}
+
+static void test_totals_that_were_not_delivered_are_told_again(void **state)
+{
+    (void)state;
+    const char *path = in_folder("a.db");
+    pid_t child = fork();
+    if (child == 0) {
+        struct store *s = open_chosen(path, 0, "r1");
+        push_start(s, "r1");
+        for (uint32_t i = 1; i <= 3; i++) {
+            push_total(s, i, 1, 4 + i, 100);
+            push_interval(s, i, i < 3, 50);
+        }
+        store_documents(s, "http://x:9200", &(struct documents){.accepted = 2, .totals_through = 1});
+        store_push(s, make_commit(AT + 12 * SECOND));
+        kill(getpid(), SIGKILL);
+    }
+    waitpid(child, NULL, 0);
+    struct store *s = store_open(path, "r1", 0, hear, NULL);
+    struct documents d;
+    struct told_again t = {0};
+    assert_true(store_documents_before(s, "http://x:9200", &d));
+    assert_int_equal(d.totals_through, 1);
+    store_resume_totals(s, d.totals_through, keep_again, &t);
+    assert_int_equal(t.endpoints, 1);
+    assert_int_equal(t.after_totals, 0);
+    assert_string_equal(t.names, "1=GET /users/{id};");
+    assert_int_equal(t.totals, 2);
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_int_equal(t.total[i].interval, 2 + i); /* the last one was open when its collector died */
+        assert_int_equal(t.total[i].closed, 1);
+        assert_int_equal(t.total[i].class, 2);
+        assert_int_equal(t.total[i].count, 6 + i);
+        assert_int_equal(t.total[i].latency_p99, 100);
+        assert_true(t.total[i].end_ns > t.total[i].start_ns && t.total[i].start_ns >= AT);
+    }
+    memset(&t, 0, sizeof t);
+    store_resume_totals(s, 3, keep_again, &t);
+    assert_int_equal(t.endpoints + t.totals, 0);
+    store_close(s);
+}
+
 static void test_numbers_that_were_told_go_on_are_kept(void **state)
 {
     (void)state;
@@ -1155,6 +1217,7 @@ int main(void)
         TEST(test_a_collector_that_outlives_its_supervisor_keeps_its_store),
         TEST(test_an_older_store_that_somebody_reads_is_left_alone),
         TEST(test_next_collector_goes_on),
+        TEST(test_totals_that_were_not_delivered_are_told_again),
         TEST(test_numbers_that_were_told_go_on_are_kept),
         TEST(test_full_disk_keeps_the_totals_and_recovers),
         TEST(test_a_failing_disk_keeps_the_totals_and_recovers),

@@ -91,6 +91,9 @@ uint64_t elasticsearch_queued(const struct elasticsearch *es)
 static void es_documents(void *self, struct documents *out)
 {
     struct elasticsearch *es = self;
+    const struct lane *totals = &es->lane[STREAM_ENDPOINT];
+    if (!totals->open.documents && !totals->waiting.first && !totals->flights)
+        es->count.totals_through = es->totals_told;
     *out = es->count;
     out->queued = elasticsearch_queued(es);
 }
@@ -222,6 +225,7 @@ void elasticsearch_health(struct elasticsearch *es, const struct row_interval *i
 
 static void push_interval(struct elasticsearch *es, const struct row_interval *interval)
 {
+    es->totals_told = interval->interval - 1; /* the rows of one interval follow each other */
     if (!interval->closed)
         return;
     write_processes(es, interval->end_ns);
@@ -308,6 +312,7 @@ static void set_counts(struct elasticsearch *es, const struct documents *before)
     es->count.dropped_exit +=
         before->queued; /* they were in the memory of a collector that is dead */
     es->count.queued = 0;
+    es->totals_told = before->totals_through;
 }
 
 struct elasticsearch *elasticsearch_new(const struct settings *settings,

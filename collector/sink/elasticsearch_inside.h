@@ -72,6 +72,7 @@ struct elasticsearch {
     struct document_writer *writer;
     struct process_rows processes;
     uint64_t health_number;
+    uint64_t totals_told; /* all totals of intervals up to this one are documents */
 
     struct packer *packer;
     struct lane lane[STREAM_COUNT];

@@ -12,6 +12,7 @@
 struct documents {
     uint64_t carried, accepted, acknowledged, duplicates, dead, queued;
     uint64_t dropped_memory, dropped_exit, dropped_refused; /* reasons: "memory", "exit", "refused" */
+    uint64_t totals_through; /* of intervals up to this one no total waits any more */
 };
 
 struct sink {

@@ -33,6 +33,7 @@ struct sinks {
     struct store *store;
     struct sink *output[OUTPUTS_MAX];
     char name[OUTPUTS_MAX][256]; /* what the ledger calls it: its URL */
+    uint64_t delivered[OUTPUTS_MAX]; /* totals of intervals up to this one are, by an earlier collector's account */
     int outputs;
     pthread_t thread;
     bool running;
@@ -53,6 +54,19 @@ static void note_documents(struct sinks *s)
     }
 }
 
+static void push_again(void *to, const struct row *row)
+{
+    struct sink *o = to;
+    o->push(o->self, row);
+}
+
+/* What a collector before us may not have delivered: a document that arrived twice is a duplicate, by its id. */
+static void tell_again(struct sinks *s)
+{
+    for (int i = 0; i < s->outputs; i++)
+        store_resume_totals(s->store, s->delivered[i], push_again, s->output[i]);
+}
+
 static void take(struct sinks *s, const struct row *row)
 {
     for (int i = 0; i < s->outputs; i++) {
@@ -61,6 +75,8 @@ static void take(struct sinks *s, const struct row *row)
         if (row->kind == ROW_COMMIT && o->commit)
             o->commit(o->self);
     }
+    if (row->kind == ROW_RUN)
+        tell_again(s); /* documents name the host, which that row told */
     if (row->kind == ROW_COMMIT)
         note_documents(s);
     store_push(s->store, row);
@@ -141,8 +157,10 @@ static void open_outputs(struct sinks *s, const struct settings *settings, store
         bool known = store_documents_before(s->store, name, &before);
         struct sink *opened =
             elasticsearch_open(settings, output, settings->token, known ? &before : NULL, say, to);
-        if (opened)
-            s->output[s->outputs++] = opened;
+        if (!opened)
+            continue;
+        s->delivered[s->outputs] = known ? before.totals_through : 0;
+        s->output[s->outputs++] = opened;
     }
 }
 

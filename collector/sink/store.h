@@ -70,6 +70,13 @@ void store_resume(const struct store *, struct store_resume *);
 void store_resume_processes(struct store *, void (*each)(void *to, const struct store_process *),
                             void *to);
 
+/*
+ * Totals of closed intervals after `after` that an earlier collector stored: endpoints as ROW_ENDPOINT, then totals as
+ * ROW_TOTAL without their sketches, all with the store's numbers. Sink thread, before rows of this collector. Intervals
+ * that were merged since are left out: their documents had other ids.
+ */
+void store_resume_totals(struct store *, uint64_t after, void (*each)(void *to, const struct row *), void *to);
+
 /* One row. ROW_COMMIT ends the transaction; it also keeps the size bound, and tries a lost file
  * again. */
 void store_push(struct store *, const struct row *);

@@ -97,7 +97,7 @@ static const char *const tables[] = {
     "acknowledged INTEGER,"
     " duplicates INTEGER, dead INTEGER, queued INTEGER, dropped_memory INTEGER, dropped_exit "
     "INTEGER,"
-    " dropped_refused INTEGER) WITHOUT ROWID",
+    " dropped_refused INTEGER, totals_through INTEGER) WITHOUT ROWID",
     "CREATE TABLE %s.stack(stack INTEGER PRIMARY KEY, frames TEXT, end TEXT)",
     "CREATE TABLE %s.site(endpoint INTEGER, stack INTEGER, kind TEXT, samples INTEGER, amount "
     "INTEGER,"

@@ -91,6 +91,8 @@ struct store {
 
 void store_tell(struct store *, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+extern const char *const store_class_names[8]; /* by row_total.class */
+
 /* store_rows.c: into the target's tables. SQLITE_OK or SQLite's code. */
 bool store_row_is_whole(const struct row *);
 int store_apply(struct store *, const struct row *);

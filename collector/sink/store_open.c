@@ -209,9 +209,10 @@ static void read_ledgers(struct store *s)
         struct documents *d = &s->output[i].documents;
         uint64_t *const to_field[] = {&d->carried,        &d->accepted,     &d->acknowledged,
                                       &d->duplicates,     &d->dead,         &d->queued,
-                                      &d->dropped_memory, &d->dropped_exit, &d->dropped_refused};
+                                      &d->dropped_memory, &d->dropped_exit, &d->dropped_refused,
+                                      &d->totals_through};
         s->output[i].name = column_copy(st, 0);
-        for (int f = 0; f < 9; f++)
+        for (int f = 0; f < 10; f++)
             *to_field[f] = (uint64_t)sqlite3_column_int64(st, f + 1);
     }
     sqlite3_finalize(st);

@@ -39,7 +39,7 @@ static const char *const statements[STATEMENTS] = {
     [PUT_SITE] = "INSERT OR REPLACE INTO %s.site VALUES(?,?,?,?,?,?,?,?,?,?,?,?)",
     [PUT_SITE_LIVE] = "INSERT OR REPLACE INTO %s.site_live VALUES(?,?,?,?,?,?)",
     [PUT_SHED] = "INSERT OR REPLACE INTO %s.shed VALUES(?,?)",
-    [PUT_DOCUMENTS] = "INSERT OR REPLACE INTO %s.documents VALUES(?,?,?,?,?,?,?,?,?,?)",
+    [PUT_DOCUMENTS] = "INSERT OR REPLACE INTO %s.documents VALUES(?,?,?,?,?,?,?,?,?,?,?)",
 };
 
 static struct binder to(struct store *s, enum statement which)
@@ -321,7 +321,7 @@ static int apply_interval(struct store *s, const struct row_interval *r)
     return rc;
 }
 
-static const char *const class_names[8] = {"none", "1xx", "2xx", "3xx",
+const char *const store_class_names[8] = {"none", "1xx", "2xx", "3xx",
                                            "4xx",  "5xx", "ok",  "error"};
 
 static void bind_if(struct binder *b, bool known, uint64_t v)
@@ -355,7 +355,7 @@ static int apply_total(struct store *s, const struct row_total *r)
     if (!b.st)
         return done(s, &b);
     const uint8_t *tail = (const uint8_t *)(r + 1);
-    const char *class = class_names[r->class & 7];
+    const char *class = store_class_names[r->class & 7];
     bind_u64(&b, interval_number(s, r->interval));
     bind_u64(&b, mapped(&s->endpoint, r->endpoint));
     bind_text(&b, class, strlen(class));
@@ -679,7 +679,8 @@ int store_put_ledgers(struct store *s)
         const struct documents *d = &s->output[i].documents;
         const uint64_t values[] = {d->carried,        d->accepted,     d->acknowledged,
                                    d->duplicates,     d->dead,         d->queued,
-                                   d->dropped_memory, d->dropped_exit, d->dropped_refused};
+                                   d->dropped_memory, d->dropped_exit, d->dropped_refused,
+                                   d->totals_through};
         struct binder b = to(s, PUT_DOCUMENTS);
         if (b.st) {
             bind_text(&b, s->output[i].name, strlen(s->output[i].name));
