@@ -13,8 +13,12 @@
 #ifndef SYS_close_range
 #define SYS_close_range 436
 #endif
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
 
 long watched_syscall(long number, long a, long b, long c, long d, long e, long f);
+long watched_futex(long number, long a, long b, long c, long d, long e, long f);
 long watched_recvmmsg(int fd, struct mmsghdr *m, unsigned count, int flags, struct timespec *limit);
 long watched_sendmmsg(int fd, struct mmsghdr *m, unsigned count, int flags);
 

@@ -15,11 +15,13 @@
 
 enum kind {
     KIND_UNKNOWN = 0, /* inherited, passed, or made where we do not look */
-    KIND_OTHER,       /* file, pipe, datagram, epoll...: no events */
+    KIND_OTHER,       /* pipe, datagram, epoll...: no events */
     KIND_SOCKET,      /* stream socket, neither connected nor listening yet; has an id once bound */
     KIND_LISTENER,
     KIND_CONNECTION,
-    KIND_UNSURE /* has an id, but only read or write was seen: the collector says whether it is a connection */
+    KIND_UNSURE, /* has an id, but only read or write was seen: the collector says whether it is a connection */
+    KIND_OPENED, /* by a path, or said to be no connection: no events; perhaps a file, asked when it waits (stall.c) */
+    KIND_FILE    /* regular file or block device: no events */
 };
 
 #define SLOT_KIND UINT64_C(7)
@@ -48,6 +50,12 @@ struct slot *descriptor_make(int fd);
 static inline enum kind slot_kind(uint64_t word)
 {
     return (enum kind)(word & SLOT_KIND);
+}
+
+/* Calls on it are no events. */
+static inline bool slot_is_silent(uint64_t word)
+{
+    return slot_kind(word) == KIND_OTHER || slot_kind(word) >= KIND_OPENED;
 }
 
 static inline uint64_t slot_word(enum kind kind, uint64_t id)

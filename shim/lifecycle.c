@@ -31,6 +31,7 @@
 #include "shim/real.h"
 #include "shim/sampled.h"
 #include "shim/stack.h"
+#include "shim/stall.h"
 #include "shim/usage.h"
 #include "wire/raw.h"
 
@@ -63,7 +64,7 @@ static int32_t thread_id(void)
 {
 #if defined(__GLIBC__)
     pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-    pthread_mutex_lock(&mutex);
+    real.pthread_mutex_lock(&mutex);
     int32_t tid = mutex.__data.__owner;
     pthread_mutex_unlock(&mutex);
     if (tid > 0 && tid != stale_tid)
@@ -322,6 +323,7 @@ static bool attach_process(const char *place)
     shim.clock = a->clock == CLOCK_KIND_TSC && !may_read_tsc() ? 0 : a->clock;
     shim.stale_ticks = a->ticks_per_second;
     cpu_attach(a->features);
+    stall_attach();
     uint32_t serial = make_epoch_page() ? take_slot((int32_t)raw0(SYS_getppid), 0, 0) : 0;
     if (!serial) {
         arena_detach(&shim.view);
@@ -458,6 +460,7 @@ void lifecycle_no_clock(void)
 {
     if (shim.clock == CLOCK_KIND_TSC) {
         shim.clock = 0;
+        shim.waits = false;
         lifecycle_flag(PROCESS_NO_CLOCK);
     }
 }
@@ -466,6 +469,7 @@ void lifecycle_settle(void)
 {
     if (lane_here())
         descriptor_settle();
+    shim.shut = true;
 }
 
 int32_t lifecycle_pid(void)

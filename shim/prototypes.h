@@ -8,6 +8,8 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -15,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/wait.h>
+#include <threads.h>
 #include <time.h>
 
 extern ssize_t __read_chk(int fd, void *buffer, size_t size, size_t room);
@@ -34,6 +37,17 @@ extern void closefrom(int first);
 extern int epoll_pwait2(int fd, struct epoll_event *events, int count, const struct timespec *limit,
                         const sigset_t *mask);
 extern int memfd_create(const char *name, unsigned flags);
+
+extern ssize_t __pread_chk(int fd, void *buffer, size_t size, off_t at, size_t room);
+extern ssize_t __pread64_chk(int fd, void *buffer, size_t size, off64_t at, size_t room);
+
+/* since glibc 2.30, 2.31 */
+extern int pthread_mutex_clocklock(pthread_mutex_t *m, clockid_t clock, const struct timespec *until);
+extern int pthread_rwlock_clockrdlock(pthread_rwlock_t *l, clockid_t clock, const struct timespec *until);
+extern int pthread_rwlock_clockwrlock(pthread_rwlock_t *l, clockid_t clock, const struct timespec *until);
+extern int pthread_cond_clockwait(pthread_cond_t *c, pthread_mutex_t *m, clockid_t clock, const struct timespec *until);
+extern int sem_clockwait(sem_t *at, clockid_t clock, const struct timespec *until);
+extern int pthread_clockjoin_np(pthread_t thread, void **result, clockid_t clock, const struct timespec *until);
 
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC (1U << 2)

@@ -46,10 +46,22 @@ static long answer(long result)
 
 #define RAW(...) raw_words((const long[7]){__VA_ARGS__})
 #define ABSENT answer(-ENOSYS)
+#define LATER(name) later(#name, (const long[6]){a, b, c, d, e, f})
 
 static inline long raw_words(const long w[7])
 {
     return answer(raw6(w[0], w[1], w[2], w[3], w[4], w[5], w[6]));
+}
+
+/*
+ * A name that no object had at the start: an object that came since may have it. A thread that waits must not be told that
+ * it did not, so this is asked at each call. pthread functions return their error, others that come here rarely do not.
+ */
+static long later(const char *name, const long w[6])
+{
+    long (*found)(long, long, long, long, long, long) =
+        (long (*)(long, long, long, long, long, long))real_find(name, NULL);
+    return found ? found(w[0], w[1], w[2], w[3], w[4], w[5]) : ENOSYS;
 }
 
 /* Copies that live until the calling expression ends, one of a kind in each. */

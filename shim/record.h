@@ -35,6 +35,7 @@ struct thread_local_block {
     uint64_t jemalloc_allocated_base, jemalloc_freed_base; /* where they stood when the lane was taken */
     uint64_t sample_at; /* lane.allocated at which the next stack is sampled; 0: not drawn yet, see sampled.h */
     uint64_t random;    /* state of the generator that draws it */
+    uint64_t lock_left;   /* ticks of waiting for locks until the next sample; 0: not drawn yet */
     uintptr_t call_place; /* stack address of the mark of the call that it is in, see call_enter */
     uint32_t cpu; /* enum cpu_knowledge: is the CPU clock of this thread's last event known? */
 };
@@ -49,6 +50,11 @@ struct shim_state {
     uint32_t clock;      /* enum clock_kind; 0: may not read it (EVENT_NO_CLOCK) */
     bool attached;
     uint64_t stale_ticks; /* a `busy` that stands for longer is nobody's; 0: unknown rate */
+    bool waits;           /* lock, disk and sleep are measured */
+    bool locks_known;     /* libc's locks have the layout that wrap_lock.c reads */
+    bool shut;            /* a seccomp filter may forbid any system call of ours */
+    uint64_t long_ticks;  /* 20 us */
+    uint64_t lock_sample_ticks; /* mean wait between sampled stacks; 0: none */
 };
 extern struct shim_state shim __attribute__((visibility("hidden")));
 

@@ -15,10 +15,12 @@
  *
  * need: `must` every libc has it, `may` an old or another libc lacks it. fallback: what a call does when no original
  * can be found, an expression of the words a to f; RAW(number, words...) is the system call with errno as libc sets it,
- * ABSENT is -1 with ENOSYS. No include guard: it is a list. Keep kind, group, type and name of a row on one line.
+ * ABSENT is -1 with ENOSYS, LATER(name) looks for it once more. No include guard: it is a list. Keep kind, group, type and name of a row on one line.
  */
 /* clang-format off */
+#include "shim/symbols_file.h"
 #include "shim/symbols_io.h"
+#include "shim/symbols_lock.h"
 #include "shim/symbols_memory.h"
 #include "shim/symbols_operators.h"
 #include "shim/symbols_process.h"

@@ -16,6 +16,8 @@ syscall:
         endbr64
         cmpq    $SYS_close, %rdi
         je      1f
+        cmpq    $SYS_futex, %rdi
+        je      1f
         cmpq    $SYS_prctl, %rdi
         je      1f
         cmpq    $SYS_dup3, %rdi
@@ -28,6 +30,8 @@ syscall:
         cmpq    $SYS_seccomp, %rdi
         je      1f
         cmpq    $436, %rdi              /* close_range */
+        je      1f
+        cmpq    $449, %rdi              /* futex_waitv */
         je      1f
 2:      movq    real_tail_syscall(%rip), %rax
         testq   %rax, %rax
@@ -61,6 +65,8 @@ syscall:
         hint    34                      /* bti c */
         cmp     x0, #SYS_close
         b.eq    1f
+        cmp     x0, #SYS_futex
+        b.eq    1f
         cmp     x0, #SYS_prctl
         b.eq    1f
         cmp     x0, #SYS_dup3
@@ -72,6 +78,8 @@ syscall:
         cmp     x0, #SYS_seccomp
         b.eq    1f
         cmp     x0, #436                /* close_range */
+        b.eq    1f
+        cmp     x0, #449                /* futex_waitv */
         b.eq    1f
         adrp    x16, real_tail_syscall
         ldr     x16, [x16, :lo12:real_tail_syscall]

@@ -63,7 +63,7 @@ static uint64_t settle_id(const struct watch *w, struct slot **slot, uint64_t *w
         *flags |= EVENT_FIRST;
         return slot_id(fresh);
     }
-    if (!has_id(old) || slot_kind(old) == KIND_OTHER)
+    if (!has_id(old))
         return 0;
     *word = old; /* another thread's first use came before ours */
     *flags |= EVENT_OFFSET_UNKNOWN;
@@ -74,7 +74,7 @@ static uint64_t settle_id(const struct watch *w, struct slot **slot, uint64_t *w
 static void ignore(struct slot *s, uint64_t word)
 {
     if (s)
-        cas_acq_rel(&s->word, &word, (uint64_t)KIND_OTHER);
+        cas_acq_rel(&s->word, &word, (uint64_t)KIND_OPENED);
 }
 
 void watch_data(const struct watch *w, const struct transfer *t)

@@ -50,7 +50,7 @@ bool watch_start(struct watch *w, int fd, enum call call);
 static inline __attribute__((always_inline)) bool watch_begin(struct watch *w, int fd, enum call call)
 {
     const struct slot *s = descriptor_find(fd);
-    return !(s && slot_kind(load_relaxed(&s->word)) == KIND_OTHER) && watch_start(w, fd, call);
+    return !(s && slot_is_silent(load_relaxed(&s->word))) && watch_start(w, fd, call);
 }
 
 /* A call that moved bytes has returned. `asked` tells an end of file from an empty request. */
@@ -75,6 +75,14 @@ static inline int watch_other(int fd)
 {
     if (fd >= 0 && following())
         descriptor_reset(fd, KIND_OTHER);
+    return fd;
+}
+
+/* The same, by a path: most likely a file. */
+static inline int watch_opened(int fd)
+{
+    if (fd >= 0 && following())
+        descriptor_reset(fd, KIND_OPENED);
     return fd;
 }
 

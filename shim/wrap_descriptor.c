@@ -12,6 +12,7 @@
 #include "shim/real.h"
 #include "shim/process.h"
 #include "shim/rule.h"
+#include "shim/stall.h"
 #include "shim/watch.h"
 
 #include <errno.h>
@@ -50,7 +51,7 @@ int on_pclose(FILE *stream)
 static FILE *reopened(FILE *stream)
 {
     if (stream)
-        watch_other(number_of(stream));
+        watch_opened(number_of(stream));
     return stream;
 }
 
@@ -130,54 +131,62 @@ int on_fcntl64(int fd, int command, long argument)
 
 /* --- opening: whatever stood under the number is gone, and it makes no events ----------------------------------- */
 
+/* The way to a file may lead over the disk as well; a pipe without a writer is no disk. */
+#define OPENED(expression)                                                                                             \
+    struct stall s;                                                                                                    \
+    stall_begin(&s, CALL_NONE);                                                                                        \
+    int fd = watch_opened(expression);                                                                                 \
+    stall_file_end(&s, fd);                                                                                            \
+    return fd
+
 int on_open(const char *path, int flags, mode_t mode)
 {
-    return watch_other(real.open(path, flags, mode));
+    OPENED(real.open(path, flags, mode));
 }
 
 int on_open64(const char *path, int flags, mode_t mode)
 {
-    return watch_other(real.open64(path, flags, mode));
+    OPENED(real.open64(path, flags, mode));
 }
 
 int on_openat(int at, const char *path, int flags, mode_t mode)
 {
-    return watch_other(real.openat(at, path, flags, mode));
+    OPENED(real.openat(at, path, flags, mode));
 }
 
 int on_openat64(int at, const char *path, int flags, mode_t mode)
 {
-    return watch_other(real.openat64(at, path, flags, mode));
+    OPENED(real.openat64(at, path, flags, mode));
 }
 
 int on___open_2(const char *path, int flags)
 {
-    return watch_other(real.__open_2(path, flags));
+    OPENED(real.__open_2(path, flags));
 }
 
 int on___open64_2(const char *path, int flags)
 {
-    return watch_other(real.__open64_2(path, flags));
+    OPENED(real.__open64_2(path, flags));
 }
 
 int on___openat_2(int at, const char *path, int flags)
 {
-    return watch_other(real.__openat_2(at, path, flags));
+    OPENED(real.__openat_2(at, path, flags));
 }
 
 int on___openat64_2(int at, const char *path, int flags)
 {
-    return watch_other(real.__openat64_2(at, path, flags));
+    OPENED(real.__openat64_2(at, path, flags));
 }
 
 int on_creat(const char *path, mode_t mode)
 {
-    return watch_other(real.creat(path, mode));
+    OPENED(real.creat(path, mode));
 }
 
 int on_creat64(const char *path, mode_t mode)
 {
-    return watch_other(real.creat64(path, mode));
+    OPENED(real.creat64(path, mode));
 }
 
 static inline int both_other(int result, const int pair[2])
@@ -260,6 +269,9 @@ long watched_syscall(long number, long a, long b, long c, long d, long e, long f
         break;
     case SYS_dup3:
         return duplicated((int)a, (int)real_syscall(number, a, b, c, d, e, f));
+    case SYS_futex:
+    case SYS_futex_waitv:
+        return watched_futex(number, a, b, c, d, e, f);
     case SYS_recvmmsg:
         return watched_recvmmsg((int)a, (struct mmsghdr *)b, (unsigned)c, (int)d, (struct timespec *)e);
     case SYS_sendmmsg:

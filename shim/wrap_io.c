@@ -5,11 +5,12 @@
  * Context: S
  * Failure: forwarded unseen.
  *
- * The positioned kin (pread...) cannot be used on sockets and are not wrapped, but for preadv2 and pwritev2: with offset
- * -1 they are readv and writev.
+ * The positioned kin (pread...) cannot be used on sockets and stand in wrap_file.c, but for preadv2 and pwritev2: with
+ * offset -1 they are readv and writev.
  */
 #define _GNU_SOURCE
 #include "shim/real.h"
+#include "shim/stall.h"
 #include "shim/watch.h"
 
 static inline void moved(const struct watch *w, uint8_t type, ssize_t result, const void *buffer, size_t size)
@@ -34,11 +35,21 @@ static inline void moved_unseen(const struct watch *w, uint8_t type, ssize_t res
     watch_data(w, &t);
 }
 
+/* A call on what makes no events: it may be a file and wait for the disk. */
+#define ON_FILE(call, expression)                                                                                      \
+    do {                                                                                                               \
+        struct stall s;                                                                                                \
+        stall_file_begin(&s, fd, call);                                                                                \
+        ssize_t moved_there = expression;                                                                              \
+        stall_file_end(&s, fd);                                                                                        \
+        return moved_there;                                                                                            \
+    } while (0)
+
 ssize_t on_read(int fd, void *buffer, size_t size)
 {
     struct watch w;
     if (!watch_begin(&w, fd, CALL_READ))
-        return real.read(fd, buffer, size);
+        ON_FILE(CALL_READ, real.read(fd, buffer, size));
     ssize_t result = real.read(fd, buffer, size);
     moved(&w, EVENT_IN, result, buffer, size);
     return result;
@@ -48,7 +59,7 @@ ssize_t on___read_chk(int fd, void *buffer, size_t size, size_t room)
 {
     struct watch w;
     if (!watch_begin(&w, fd, CALL_READ))
-        return real.__read_chk(fd, buffer, size, room);
+        ON_FILE(CALL_READ, real.__read_chk(fd, buffer, size, room));
     ssize_t result = real.__read_chk(fd, buffer, size, room);
     moved(&w, EVENT_IN, result, buffer, size);
     return result;
@@ -58,7 +69,7 @@ ssize_t on_write(int fd, const void *buffer, size_t size)
 {
     struct watch w;
     if (!watch_begin(&w, fd, CALL_WRITE))
-        return real.write(fd, buffer, size);
+        ON_FILE(CALL_WRITE, real.write(fd, buffer, size));
     ssize_t result = real.write(fd, buffer, size);
     moved(&w, EVENT_OUT, result, buffer, size);
     return result;
@@ -68,7 +79,7 @@ ssize_t on_readv(int fd, const struct iovec *v, int count)
 {
     struct watch w;
     if (!watch_begin(&w, fd, CALL_READ))
-        return real.readv(fd, v, count);
+        ON_FILE(CALL_READ, real.readv(fd, v, count));
     ssize_t result = real.readv(fd, v, count);
     moved_vector(&w, EVENT_IN, result, v, count);
     return result;
@@ -78,7 +89,7 @@ ssize_t on_writev(int fd, const struct iovec *v, int count)
 {
     struct watch w;
     if (!watch_begin(&w, fd, CALL_WRITE))
-        return real.writev(fd, v, count);
+        ON_FILE(CALL_WRITE, real.writev(fd, v, count));
     ssize_t result = real.writev(fd, v, count);
     moved_vector(&w, EVENT_OUT, result, v, count);
     return result;
@@ -88,7 +99,7 @@ ssize_t on_preadv2(int fd, const struct iovec *v, int count, off_t at, int flags
 {
     struct watch w;
     if (at != -1 || !watch_begin(&w, fd, CALL_READ))
-        return real.preadv2(fd, v, count, at, flags);
+        ON_FILE(CALL_READ, real.preadv2(fd, v, count, at, flags));
     ssize_t result = real.preadv2(fd, v, count, at, flags);
     moved_vector(&w, EVENT_IN, result, v, count);
     return result;
@@ -98,7 +109,7 @@ ssize_t on_preadv64v2(int fd, const struct iovec *v, int count, off64_t at, int 
 {
     struct watch w;
     if (at != -1 || !watch_begin(&w, fd, CALL_READ))
-        return real.preadv64v2(fd, v, count, at, flags);
+        ON_FILE(CALL_READ, real.preadv64v2(fd, v, count, at, flags));
     ssize_t result = real.preadv64v2(fd, v, count, at, flags);
     moved_vector(&w, EVENT_IN, result, v, count);
     return result;
@@ -108,7 +119,7 @@ ssize_t on_pwritev2(int fd, const struct iovec *v, int count, off_t at, int flag
 {
     struct watch w;
     if (at != -1 || !watch_begin(&w, fd, CALL_WRITE))
-        return real.pwritev2(fd, v, count, at, flags);
+        ON_FILE(CALL_WRITE, real.pwritev2(fd, v, count, at, flags));
     ssize_t result = real.pwritev2(fd, v, count, at, flags);
     moved_vector(&w, EVENT_OUT, result, v, count);
     return result;
@@ -118,7 +129,7 @@ ssize_t on_pwritev64v2(int fd, const struct iovec *v, int count, off64_t at, int
 {
     struct watch w;
     if (at != -1 || !watch_begin(&w, fd, CALL_WRITE))
-        return real.pwritev64v2(fd, v, count, at, flags);
+        ON_FILE(CALL_WRITE, real.pwritev64v2(fd, v, count, at, flags));
     ssize_t result = real.pwritev64v2(fd, v, count, at, flags);
     moved_vector(&w, EVENT_OUT, result, v, count);
     return result;

@@ -131,7 +131,7 @@ static int accepted_unseen(int listener, int fd)
 {
     const struct slot *s = descriptor_find(listener);
     if (fd >= 0 && following())
-        descriptor_reset(fd, s && slot_kind(load_relaxed(&s->word)) == KIND_OTHER ? KIND_OTHER : KIND_UNKNOWN);
+        descriptor_reset(fd, s && slot_is_silent(load_relaxed(&s->word)) ? KIND_OTHER : KIND_UNKNOWN);
     return fd;
 }
 
@@ -222,7 +222,7 @@ int on_listen(int fd, int backlog)
     struct watch w;
     watch_note(&w, fd);
     int result = real.listen(fd, backlog);
-    if (result || slot_kind(w.word) == KIND_OTHER)
+    if (result || slot_is_silent(w.word))
         return result;
     w.lane = lane_here();
     if (!recording())

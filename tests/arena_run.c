@@ -185,9 +185,11 @@ static void print_sums(FILE *to)
         drained += l->drained;
         fprintf(to,
                 "lane %u process=%u tid=%d sequence=%" PRIu64 " drained=%" PRIu64 " full=%" PRIu64 " nested=%" PRIu64
-                " busy=%" PRIx64 " call=%u allocated=%" PRIu64 " freed=%" PRIu64 " allocations=%" PRIu64 "\n",
+                " busy=%" PRIx64 " call=%u allocated=%" PRIu64 " freed=%" PRIu64 " allocations=%" PRIu64
+                " lock_ns=%" PRIu64 " disk_ns=%" PRIu64 " sleep_ns=%" PRIu64 "\n",
                 l->serial, l->process_serial, l->tid, l->sequence, l->drained, l->lost_full, l->lost_nested, l->busy,
-                l->call, l->allocated, l->freed, l->allocations);
+                l->call, l->allocated, l->freed, l->allocations, clock_ticks_to_ns(&scale, l->lock),
+                clock_ticks_to_ns(&scale, l->disk), clock_ticks_to_ns(&scale, l->sleep));
     }
     fprintf(to,
             "sum written=%" PRIu64 " drained=%" PRIu64 " full=%" PRIu64 " nested=%" PRIu64 " no_lane=%" PRIu64

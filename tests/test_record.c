@@ -294,7 +294,7 @@ static void test_plans(void **state)
     arena_plan_set(&view, id, PLAN_IGNORE);
     receive(100, 100);
     assert_int_equal(drain(), 0);
-    assert_int_equal(slot_kind(descriptor_find(FD)->word), KIND_OTHER);
+    assert_int_equal(slot_kind(descriptor_find(FD)->word), KIND_OPENED);
 }
 
 static void test_full_plan_captures_all_in_parts(void **state)

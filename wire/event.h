@@ -41,7 +41,7 @@ enum event_type {
     /* memory (sampled), later: hand-off, log, name */
     EVENT_ALLOCATED, /* a sampled allocation; data: struct event_sample with its stack */
     EVENT_FREED,     /* that block is freed (recorded before the call) or realloc has moved it; data: struct event_argument = its serial */
-    EVENT_LOCKED,    /* a sampled wait for a lock is over; data: struct event_sample */
+    EVENT_LOCKED,    /* a sampled wait for a mutex or rwlock is over; result = enum call; data: struct event_sample */
     EVENT_OBJECT,    /* stacks of this process name addresses in an object not told before; data: struct event_object */
     EVENT_TYPE_COUNT
 };

@@ -1,0 +1,23 @@
+/* symbols_file.h - part of the list in symbols.h: calls that only files take, timed where they wait: wrap_file.c. */
+/* clang-format off */
+
+CALL(file, ssize_t, pread, (int fd, void *buffer, size_t size, off_t at), (fd, buffer, size, at), must, RAW(SYS_pread64, a, b, c, d))
+CALL(file, ssize_t, pread64, (int fd, void *buffer, size_t size, off64_t at), (fd, buffer, size, at), may, RAW(SYS_pread64, a, b, c, d))
+CALL(file, ssize_t, __pread_chk, (int fd, void *buffer, size_t size, off_t at, size_t room), (fd, buffer, size, at, room), may, RAW(SYS_pread64, a, b, c, d))
+CALL(file, ssize_t, __pread64_chk, (int fd, void *buffer, size_t size, off64_t at, size_t room), (fd, buffer, size, at, room), may, RAW(SYS_pread64, a, b, c, d))
+CALL(file, ssize_t, pwrite, (int fd, const void *buffer, size_t size, off_t at), (fd, buffer, size, at), must, RAW(SYS_pwrite64, a, b, c, d))
+CALL(file, ssize_t, pwrite64, (int fd, const void *buffer, size_t size, off64_t at), (fd, buffer, size, at), may, RAW(SYS_pwrite64, a, b, c, d))
+CALL(file, ssize_t, preadv, (int fd, const struct iovec *v, int count, off_t at), (fd, v, count, at), must, RAW(SYS_preadv, a, b, c, d, d >> 32))
+CALL(file, ssize_t, preadv64, (int fd, const struct iovec *v, int count, off64_t at), (fd, v, count, at), may, RAW(SYS_preadv, a, b, c, d, d >> 32))
+CALL(file, ssize_t, pwritev, (int fd, const struct iovec *v, int count, off_t at), (fd, v, count, at), must, RAW(SYS_pwritev, a, b, c, d, d >> 32))
+CALL(file, ssize_t, pwritev64, (int fd, const struct iovec *v, int count, off64_t at), (fd, v, count, at), may, RAW(SYS_pwritev, a, b, c, d, d >> 32))
+CALL(file, ssize_t, copy_file_range, (int from, off64_t *from_at, int to, off64_t *to_at, size_t size, unsigned flags), (from, from_at, to, to_at, size, flags), may, RAW(SYS_copy_file_range, a, b, c, d, e, f))
+CALL(file, int, fsync, (int fd), (fd), must, RAW(SYS_fsync, a))
+CALL(file, int, fdatasync, (int fd), (fd), must, RAW(SYS_fdatasync, a))
+CALL(file, int, syncfs, (int fd), (fd), may, RAW(SYS_syncfs, a))
+CALL(file, int, sync_file_range, (int fd, off64_t at, off64_t size, unsigned flags), (fd, at, size, flags), may, RAW(SYS_sync_file_range, a, b, c, d))
+CALL(file, int, msync, (void *at, size_t size, int flags), (at, size, flags), must, RAW(SYS_msync, a, b, c))
+CALL(file, int, fallocate, (int fd, int mode, off_t at, off_t size), (fd, mode, at, size), may, RAW(SYS_fallocate, a, b, c, d))
+CALL(file, int, fallocate64, (int fd, int mode, off64_t at, off64_t size), (fd, mode, at, size), may, RAW(SYS_fallocate, a, b, c, d))
+CALL(file, int, posix_fallocate, (int fd, off_t at, off_t size), (fd, at, size), must, LATER(posix_fallocate))
+CALL(file, int, posix_fallocate64, (int fd, off64_t at, off64_t size), (fd, at, size), may, LATER(posix_fallocate64))
