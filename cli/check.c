@@ -65,6 +65,7 @@ static int check_command(const char *command)
     case SIGHT_PART:
         printf("partly    %s: %s\n", command, reason);
         return 1;
+    case SIGHT_BREAKS:
     case SIGHT_NONE:
         printf("fault     %s: nothing can be seen: %s\n", command, reason);
         return 1;

@@ -32,9 +32,10 @@ int install_find(const char *name, char *path, size_t room);
 
 /*
  * What can be seen of a command, told from its file: PATH is searched, scripts are followed to their interpreter.
- * Fills `path` with the file that would run. SIGHT_NOT_FOUND and SIGHT_NOT_EXECUTABLE are exec's own failures.
+ * Fills `path` with the file that would run. SIGHT_NOT_FOUND and SIGHT_NOT_EXECUTABLE are exec's own failures,
+ * SIGHT_BREAKS a program that fails when anything is preloaded.
  */
-enum sight { SIGHT_FULL, SIGHT_PART, SIGHT_NONE, SIGHT_NOT_FOUND, SIGHT_NOT_EXECUTABLE };
+enum sight { SIGHT_FULL, SIGHT_PART, SIGHT_BREAKS, SIGHT_NONE, SIGHT_NOT_FOUND, SIGHT_NOT_EXECUTABLE };
 enum sight sight_of(const char *command, char *path, size_t room, char *reason, size_t reason_room);
 
 /* The runs of this user that go on, found in /proc by their collectors. */

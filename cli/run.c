@@ -229,15 +229,18 @@ static int run_exec(struct supervisor *s, char **command)
     return cannot_execute(*command, errno);
 }
 
-/* exec's own failures are told before anything is made. 0: it can run. */
-static int refuse_command(char **command, bool quiet)
+/* exec's own failures are told before anything is made. 0: it can run; `breaks`: not with a library preloaded. */
+static int refuse_command(char **command, bool quiet, char *breaks, size_t room)
 {
     char path[4096], reason[512];
+    *breaks = 0;
     enum sight sight = sight_of(*command, path, sizeof path, reason, sizeof reason);
     if (sight == SIGHT_NOT_FOUND)
         return cannot_execute(*command, ENOENT);
     if (sight == SIGHT_NOT_EXECUTABLE)
         return cannot_execute(*command, EACCES);
+    if (sight == SIGHT_BREAKS)
+        snprintf(breaks, room, "%s: %s", *command, reason);
     if (sight == SIGHT_PART && !quiet)
         complain("%s: %s", *command, reason);
     return 0;
@@ -248,9 +251,12 @@ static int run_with(struct arguments *a, char **command, const char *record)
     struct settings *s = &a->settings;
     bool unmonitored = false;
     const char *why;
-    int rc = refuse_command(command, s->quiet);
+    char breaks[1024];
+    int rc = refuse_command(command, s->quiet, breaks, sizeof breaks);
     if (rc)
         return rc;
+    if (*breaks)
+        return not_monitored(s, breaks, 0, command);
     make_token(s);
     look_at_terminal(s);
     if (choose_store(s, &unmonitored) < 0)

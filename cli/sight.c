@@ -73,6 +73,20 @@ static const char *loader_of(const uint8_t *file, size_t size, const Elf64_Ehdr 
     return NULL;
 }
 
+/* A sanitizer's library among those that the program names: it wants to be first, and ends a program where it is not. */
+static bool sanitized(const uint8_t *file, size_t size)
+{
+    static const char *const names[] = {"libasan.so.", "libtsan.so.", "liblsan.so.", "libhwasan.so.", "libclang_rt.asan"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char entry[32] = "";
+        size_t n = strlen(names[i]);
+        memcpy(entry + 1, names[i], n); /* a whole word of the string table begins after a zero */
+        if (memmem(file, size, entry, n + 1))
+            return true;
+    }
+    return false;
+}
+
 static enum sight look_at_elf(const uint8_t *file, size_t size, char *reason, size_t room)
 {
     Elf64_Ehdr h;
@@ -92,6 +106,11 @@ static enum sight look_at_elf(const uint8_t *file, size_t size, char *reason, si
     if (!strstr(loader, "ld-linux")) {
         snprintf(reason, room, "it is linked with another C library (%s), not glibc", loader);
         return SIGHT_NONE;
+    }
+    if (sanitized(file, size)) {
+        snprintf(reason, room, "it is built with a sanitizer whose library ends it when another one is preloaded; "
+                               "build it without, or with clang, which links it in");
+        return SIGHT_BREAKS;
     }
     if (go) {
         snprintf(reason, room, "it is a Go program: Go makes its system calls itself, so its traffic is not seen");
