@@ -210,6 +210,12 @@ static uint64_t arena_bytes(const struct settings *settings)
     return wanted < ARENA_MIN_BYTES ? ARENA_MIN_BYTES : wanted;
 }
 
+/* 0: no stacks of waits for locks */
+static uint64_t wanted_lock_sample(const struct options *o)
+{
+    return o->stacks && o->waits ? o->lock_sample_ns : 0;
+}
+
 static uint32_t wanted_features(const struct options *o)
 {
     return (o->heap ? (uint32_t)FEATURE_HEAP : 0) | (o->capture ? (uint32_t)FEATURE_DATA : 0) |
@@ -238,7 +244,7 @@ int supervisor_start(struct supervisor *s, const char **why)
     s->view.arena->supervisor = (uint32_t)getpid();
     s->view.arena->features = wanted_features(o);
     s->view.arena->sample_bytes = o->sample_bytes;
-    s->view.arena->lock_sample_ns = o->stacks && o->waits ? o->lock_sample_ns : 0;
+    s->view.arena->lock_sample_ns = wanted_lock_sample(o);
     *why = "the collector cannot be started";
     s->settings_fd = make_settings_file(s);
     if (s->settings_fd < 0)
@@ -253,8 +259,9 @@ void supervisor_environment(const struct supervisor *s, pid_t supervisor)
     const char *allocator = s->settings->allocator ? ":libjemalloc.so.2" : "";
     snprintf(preload, sizeof preload, "%s%s%s%s", s->library, allocator, others && *others ? ":" : "",
              others ? others : "");
-    snprintf(arena, sizeof arena, "%d:%d:%s:%u:%" PRIu64, supervisor, s->arena_fd, s->settings->token,
-             wanted_features(&s->settings->options), s->settings->options.sample_bytes); /* --exec: no arena is mapped here */
+    snprintf(arena, sizeof arena, "%d:%d:%s:%u:%" PRIu64 ":%" PRIu64, supervisor, s->arena_fd, s->settings->token,
+             wanted_features(&s->settings->options), s->settings->options.sample_bytes,
+             wanted_lock_sample(&s->settings->options)); /* --exec: no arena is mapped here */
     setenv("LD_PRELOAD", preload, 1);
     setenv(SONDE_ENV_ARENA, arena, 1);
     unsetenv("SONDE_API_KEY");

@@ -50,7 +50,7 @@ static struct {
     char executable[256];
     bool has_settings; /* of the run, for an arena of our own */
     uint32_t features;
-    uint64_t sample_bytes;
+    uint64_t sample_bytes, lock_sample_ns;
 } own; /* of this process, and in a child until it attaches: of its parent */
 
 struct shim_state shim;
@@ -133,7 +133,7 @@ static bool take_colon(const char **at)
     return **at == ':' && (*at)++;
 }
 
-/* "<pid>:<fd>:<token>[:<features>[:<sample bytes>]]" → the path of the supervisor's descriptor; keeps the rest. */
+/* "<pid>:<fd>:<token>[:<features>[:<sample bytes>[:<lock sample ns>]]]" → the path of the supervisor's descriptor; keeps the rest. */
 static bool parse_place(const char *at, char path[64])
 {
     char *to = put_number(put_text(path, "/proc/"), take_number(&at));
@@ -149,6 +149,7 @@ static bool parse_place(const char *at, char path[64])
     own.has_settings = take_colon(&at);
     own.features = (uint32_t)take_number(&at);
     own.sample_bytes = take_colon(&at) ? take_number(&at) : 0;
+    own.lock_sample_ns = take_colon(&at) ? take_number(&at) : 0;
     return n > 0;
 }
 
@@ -224,6 +225,7 @@ static int make_fallback(const char *path, uint32_t uid)
     else if (own.has_settings) {
         shim.view.arena->features = own.features;
         shim.view.arena->sample_bytes = own.sample_bytes;
+        shim.view.arena->lock_sample_ns = own.lock_sample_ns;
     }
     raw1(SYS_close, fd);
     return error;

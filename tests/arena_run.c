@@ -1,7 +1,8 @@
 /*
  * arena_run.c - runs a command under the bare recorder and shows what it wrote: no collector in between.
  *
- *     arena_run [-o FILE] [-q] [-s] [-n] [-m] [-b BYTES] [-f FEATURES] [-r SAMPLE_BYTES] CMD ARGS...
+ *     arena_run [-o FILE] [-q] [-s] [-n] [-m] [-b BYTES] [-f FEATURES] [-r SAMPLE_BYTES] [-l LOCK_SAMPLE_NS]
+ *               CMD ARGS...
  *
  * Events go to FILE (default: none) as they come, one a line; -q counts them only. The sums of each process and lane
  * stand at the end of FILE, and with -s on stderr. -n drains nothing (what does a full arena do?), -m makes an arena of
@@ -218,8 +219,8 @@ static void start(char **command, int fd, const char *self)
 {
     char place[128], preload[PATH_MAX + 256];
     const char *before = getenv("LD_PRELOAD");
-    snprintf(place, sizeof place, "%d:%d:%s:%u:%" PRIu64, (int)getppid(), fd, view.arena->token, view.arena->features,
-             view.arena->sample_bytes);
+    snprintf(place, sizeof place, "%d:%d:%s:%u:%" PRIu64 ":%" PRIu64, (int)getppid(), fd, view.arena->token,
+             view.arena->features, view.arena->sample_bytes, view.arena->lock_sample_ns);
     snprintf(preload, sizeof preload, "%s%s%s", library(self), before ? ":" : "", before ? before : "");
     setenv(SONDE_ENV_ARENA, place, 1);
     setenv("LD_PRELOAD", preload, 1);
@@ -232,9 +233,9 @@ int main(int argc, char **argv)
 {
     uint64_t bytes = ARENA_DEFAULT_BYTES;
     long features = -1;
-    uint64_t rate = 0;
+    uint64_t rate = 0, lock_rate = 0;
     int option;
-    while ((option = getopt(argc, argv, "+o:qsnmb:f:r:")) != -1)
+    while ((option = getopt(argc, argv, "+o:qsnmb:f:r:l:")) != -1)
         switch (option) {
         case 'o': out = fopen(optarg, "we"); break;
         case 'q': quiet = true; break;
@@ -244,6 +245,7 @@ int main(int argc, char **argv)
         case 'b': bytes = strtoull(optarg, NULL, 0); break;
         case 'f': features = strtol(optarg, NULL, 0); break;
         case 'r': rate = strtoull(optarg, NULL, 0); break;
+        case 'l': lock_rate = strtoull(optarg, NULL, 0); break;
         default: return 125;
         }
     if (!argv[optind])
@@ -258,6 +260,7 @@ int main(int argc, char **argv)
     clock_calibrate(view.arena);
     clock_scale_init(&scale, view.arena);
     view.arena->supervisor = (uint32_t)getpid();
+    view.arena->lock_sample_ns = lock_rate;
     if (features >= 0)
         view.arena->features = (uint32_t)features;
     if (rate) {

@@ -139,6 +139,32 @@ static void wait_mutex_timed(void)
     end(t);
 }
 
+/* Many short waits, of about half a millisecond each. */
+static void *hold_often(void *unused)
+{
+    for (ready = 1; ready < 400; ready++) {
+        CHECK(!pthread_mutex_lock(&mutex));
+        struct timespec t = {0, 400000};
+        syscall(SYS_nanosleep, &t, NULL);
+        CHECK(!pthread_mutex_unlock(&mutex));
+        t.tv_nsec = 100000; /* the main thread's turn */
+        syscall(SYS_nanosleep, &t, NULL);
+    }
+    return unused;
+}
+
+static void wait_often(void)
+{
+    pthread_t t = second(hold_often, NULL);
+    while (ready < 400) {
+        CHECK(!pthread_mutex_lock(&mutex));
+        CHECK(!pthread_mutex_unlock(&mutex));
+        struct timespec nap = {0, 50000};
+        syscall(SYS_nanosleep, &nap, NULL);
+    }
+    end(t);
+}
+
 /* Kinds of mutexes: what each call answers, held by this thread or not. */
 static void check_kind(int kind, int robust, int shared, int protocol)
 {
@@ -335,6 +361,7 @@ static const struct {
     void (*run)(void);
 } kinds[] = {{"mutex", wait_mutex},
              {"mutex_timed", wait_mutex_timed},
+             {"often", wait_often},
              {"kinds", wait_kinds},
              {"c11", wait_c11},
              {"rwlock_read", wait_rwlock_read},

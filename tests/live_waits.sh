@@ -12,7 +12,7 @@ fail() { echo "$*"; failed=1; }
 # kind, least ms of lock, sleep by the main thread (0: none at all; x: any)
 expect() {
     local kind=$1 lock sleep disk
-    timeout 60 "$BUILD/tests/arena_run" -f "${features:-31}" -o "$scratch/events" "$BUILD/tests/live_waits" "$kind" >"$scratch/out" || fail "$kind: exit $?"
+    timeout 60 "$BUILD/tests/arena_run" -l "${sample_ns:-0}" -f "${features:-31}" -o "$scratch/events" "$BUILD/tests/live_waits" "$kind" >"$scratch/out" || fail "$kind: exit $?"
     [ "$(cat "$scratch/out")" = "$kind" ] || fail "$kind: $(cat "$scratch/out")"
     read -r lock disk sleep < <(sed -nE 's/^lane 1 .*lock_ns=([0-9]+) disk_ns=([0-9]+) sleep_ns=([0-9]+).*/\1 \2 \3/p' "$scratch/events")
     within "$kind: lock" "$lock" "$2"
@@ -53,6 +53,25 @@ expect semaphore_timed 25 0
 expect futex 25 0
 turns futex 15 1
 expect sleep 0 60
+
+# one wait of 30 ms where one in 1 us is sampled: its stack, once, and what it waited; none where none are wanted
+grep -q ' LOCKED ' "$scratch/events" && fail "a stack that nobody wanted"
+sample_ns=1000
+expect mutex 25 0
+same=$(grep -c ' LOCKED .* result=12 ' "$scratch/events")
+[ "$same" = 1 ] || fail "mutex: $same samples, not 1"
+grep ' LOCKED ' "$scratch/events" | grep -qE 'end=whole frames=([0-9a-f]+,){2}' || fail "mutex: its stack is not told: $(grep ' LOCKED ' "$scratch/events")"
+expect condition 25 0
+grep -q ' LOCKED ' "$scratch/events" && fail "condition: it waits for work, it has no sample"
+
+# samples stand for all: each by what it waited, over the chance that it was hit
+sample_ns=300000
+expect often 20 0
+awk -v mean=300000 '/^lane 1 /{sub(/.*lock_ns=/, ""); total = $1 + 0}
+    /^lane=.* LOCKED /{match($0, /dur_ns=[0-9]+/); n++; a = substr($0, RSTART + 7, RLENGTH - 7) + 0; sum += a / (1 - exp(-a / mean))}
+    END{printf "often: %d samples stand for %.0f ns of %.0f\n", n, sum, total; exit !(n >= 20 && sum > 0.6 * total && sum < 1.6 * total)}' \
+    "$scratch/events" || failed=1
+sample_ns=0
 
 # switched off: nothing is measured, nothing is noted
 features=17
