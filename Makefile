@@ -71,6 +71,8 @@ $(BUILD)/host/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) $(LTO) -c -o $@ $<
 
+$(BUILD)/host/collector/flame_html.o: collector/flame_page.html
+
 $(BUILD)/libcollector.a: $(LIB_OBJ)
 	@rm -f $@
 	ar rcs $@ $^

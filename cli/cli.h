@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include "collector/report.h"
 #include "collector/settings.h"
 
 enum { EXIT_WRONG_USE = 2, EXIT_SONDE_FAILED = 125, EXIT_CANNOT_EXECUTE = 126, EXIT_NOT_FOUND = 127 };
@@ -17,9 +18,14 @@ int record_main(int argc, char **argv);
 int replay_main(int argc, char **argv);
 int dump_main(int argc, char **argv);
 int report_main(int argc, char **argv);
+int flame_main(int argc, char **argv);
+int leaks_main(int argc, char **argv);
 int list_main(int argc, char **argv);
 int off_main(int argc, char **argv);
 int check_main(int argc, char **argv);
+
+/* cli/report.c: how stdout wants a page */
+struct report_style report_style_of_terminal(const char *store);
 
 /* "sonde: ..." and a newline on stderr, in one write. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));

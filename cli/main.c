@@ -17,6 +17,8 @@ struct subcommand {
 static const struct subcommand subcommands[] = {
     {"run", run_main, "run a command and tell what its requests cost"},
     {"report", report_main, "show the summary of a store again, also while the run goes on"},
+    {"flame", flame_main, "where in the code requests allocate, keep memory and wait, as a flame graph"},
+    {"leaks", leaks_main, "places whose memory grows with the requests"},
     {"list", list_main, "list the runs that go on"},
     {"off", off_main, "stop recording in running servers; they run on"},
     {"record", record_main, "run a command and keep its raw event stream in a file"},

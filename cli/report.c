@@ -206,7 +206,7 @@ static int parse(int argc, char **argv, struct wish *w)
     return 0;
 }
 
-static struct report_style style_of_terminal(const char *store)
+struct report_style report_style_of_terminal(const char *store)
 {
     struct winsize size;
     struct report_style style = {.columns = 80, .store = store};
@@ -260,7 +260,7 @@ int report_main(int argc, char **argv)
         fprintf(stderr, "sonde report: %s\n", message);
         return 1;
     }
-    struct report_style style = style_of_terminal(w.store);
+    struct report_style style = report_style_of_terminal(w.store);
     if (w.json)
         rc = report_json(r, stdout);
     else if (w.views)

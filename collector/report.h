@@ -45,6 +45,9 @@ void report_slowest_text(const struct report *, const struct report_style *,
 /* --memory, --cpu, --waits: one below the other */
 enum report_view { REPORT_MEMORY = 1 << 0, REPORT_CPU = 1 << 1, REPORT_WAITS = 1 << 2 };
 void report_views_text(const struct report *, const struct report_style *, unsigned views, FILE *);
+/* `sonde leaks`; the query must have asked for sites and history */
+void report_leaks_text(const struct report *, const struct report_style *, FILE *);
+int report_leaks_json(const struct report *, FILE *);
 bool report_is_complete(const struct report *);
 uint64_t report_as_of(const struct report *); /* the last moment that it knows of, ns */
 

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "collector/json_text.h"
 #include "collector/report.h"
 #include "collector/report_model.h"
 #include "collector/sketch.h"
@@ -22,44 +23,6 @@ struct out {
     FILE *f;
     bool comma; /* before the next key or element */
 };
-
-/* Length of the valid UTF-8 sequence at s, 0: none. */
-static int utf8_length(const unsigned char *s)
-{
-    if (s[0] < 0x80)
-        return 1;
-    int n = s[0] >= 0xc2 && s[0] < 0xe0   ? 2
-            : (s[0] & 0xf0) == 0xe0       ? 3
-            : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
-                                          : 0;
-    for (int i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0) ||
-        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] >= 0x90))
-        return 0;
-    return n;
-}
-
-static void put_text(FILE *f, const char *text)
-{
-    fputc('"', f);
-    for (const unsigned char *s = (const unsigned char *)text; *s;) {
-        int n = utf8_length(s);
-        if (n == 0) {
-            fputs("\\ufffd", f);
-            n = 1;
-        } else if (*s == '"' || *s == '\\') {
-            fprintf(f, "\\%c", *s);
-        } else if (*s < 0x20 || *s == 0x7f) {
-            fprintf(f, "\\u%04x", *s);
-        } else {
-            fwrite(s, 1, (size_t)n, f);
-        }
-        s += n;
-    }
-    fputc('"', f);
-}
 
 static void separate(struct out *o)
 {
@@ -71,7 +34,7 @@ static void separate(struct out *o)
 static void key(struct out *o, const char *name)
 {
     separate(o);
-    put_text(o->f, name);
+    json_put_text(o->f, name);
     fputc(':', o->f);
 }
 
@@ -95,7 +58,7 @@ static void text_at(struct out *o, const char *name, const char *text)
 {
     key(o, name);
     if (text)
-        put_text(o->f, text);
+        json_put_text(o->f, text);
     else
         fputs("null", o->f);
 }

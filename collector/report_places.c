@@ -77,8 +77,7 @@ static void shorten(char *to, size_t room, const char *name)
         snprintf(to, room, "%s", name);
 }
 
-/* As many frames as have room, innermost first; " (inlined)" is left out here. */
-static void put_frames(struct page *p, const char *frames, int width)
+void page_put_frames(struct page *p, const char *frames, int width, bool pad)
 {
     char clean[4096], one[1024];
     struct text t = {.used = 0};
@@ -100,7 +99,7 @@ static void put_frames(struct page *p, const char *frames, int width)
         }
         text_add(&t, "%s%s", t.used ? " < " : "", one);
     }
-    page_name(p->f, t.s, width);
+    page_name(p->f, t.s, pad || page_width(t.s) > width ? width : page_width(t.s));
 }
 
 static int by_frames(const void *a, const void *b, void *of)
@@ -177,7 +176,7 @@ static void put_place(struct page *p, const struct page_places *what, const stru
     uint64_t now = p->r->end_ns ? p->r->end_ns : p->r->as_of_ns;
     page_right(p->f, cell_percent(place->amount, all).s, 6);
     fputc(' ', p->f);
-    put_frames(p, place->first->frames, p->columns - 7 - BYTES_COLUMNS);
+    page_put_frames(p, place->first->frames, p->columns - 7 - BYTES_COLUMNS, true);
     page_right(p->f, cell_amount(p, what, place->amount).s, 9);
     page_right(p->f, cell_count(place->samples).s, 8);
     page_right(p->f,
@@ -188,8 +187,7 @@ static void put_place(struct page *p, const struct page_places *what, const stru
     put_callers(p, what, place);
 }
 
-/* A rate at which the same would give enough samples: a power of two, never coarser than now. */
-static uint64_t finer(uint64_t now, uint64_t all, uint64_t samples, uint64_t least)
+uint64_t page_finer(uint64_t now, uint64_t all, uint64_t samples, uint64_t least)
 {
     double wanted = all != UNKNOWN && all ? (double)all / ENOUGH : (double)now * (double)(samples ? samples : 1) / ENOUGH;
     uint64_t rate = least;
@@ -205,7 +203,7 @@ static void say_few(struct page *p, const struct page_places *what, uint64_t sam
     const char *key = what->lockwait ? "waits.sample_ns" : "memory.sample_bytes";
     if (samples == 0 && what->all == 0)
         return page_say(p, what->word, "nothing");
-    uint64_t better = finer(now, what->all, samples, what->lockwait ? 1000 : 1024);
+    uint64_t better = page_finer(now, what->all, samples, what->lockwait ? 1000 : 1024);
     page_say(p, what->word, "%" PRIu64 " sample%s: too few to tell. Finer: sonde run --set %s=%" PRIu64 " (it was %" PRIu64 ")",
              samples, page_plural(samples), key, better, now);
 }
