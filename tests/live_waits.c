@@ -37,6 +37,30 @@ static void pause_ms(long ms) /* by system call: not measured, so that only the 
     syscall(SYS_nanosleep, &t, NULL);
 }
 
+/* The main thread's wait has begun: it sleeps in the kernel, and is no longer on its way there. */
+static void until_main_waits(void)
+{
+    char path[64], line[256];
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)getpid());
+    for (;;) {
+        int fd = open(path, O_RDONLY);
+        ssize_t n = read(fd, line, sizeof line - 1);
+        close(fd);
+        CHECK(n > 0);
+        line[n] = 0;
+        const char *state = strrchr(line, ')');
+        if (state && state[2] == 'S')
+            return;
+        sched_yield();
+    }
+}
+
+static void hold(void)
+{
+    until_main_waits();
+    pause_ms(HELD_MS);
+}
+
 /* --- a second thread that holds what the main one wants -------------------------------------------------------- */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -53,7 +77,7 @@ static void *hold_mutex(void *m)
 {
     CHECK(!pthread_mutex_lock(m));
     ready = 1;
-    pause_ms(HELD_MS);
+    hold();
     CHECK(!pthread_mutex_unlock(m));
     return NULL;
 }
@@ -63,7 +87,7 @@ static void *hold_to_write(void *unused)
     (void)unused;
     CHECK(!pthread_rwlock_wrlock(&rwlock));
     ready = 1;
-    pause_ms(HELD_MS);
+    hold();
     CHECK(!pthread_rwlock_unlock(&rwlock));
     return NULL;
 }
@@ -73,7 +97,7 @@ static void *hold_to_read(void *unused)
     (void)unused;
     CHECK(!pthread_rwlock_rdlock(&rwlock));
     ready = 1;
-    pause_ms(HELD_MS);
+    hold();
     CHECK(!pthread_rwlock_unlock(&rwlock));
     return NULL;
 }
@@ -81,7 +105,7 @@ static void *hold_to_read(void *unused)
 static void *wake_all(void *unused)
 {
     ready = 1;
-    pause_ms(HELD_MS);
+    hold();
     CHECK(!pthread_mutex_lock(&mutex));
     __atomic_store_n(&word, 1, __ATOMIC_RELEASE);
     CHECK(!pthread_cond_broadcast(&condition));
@@ -97,7 +121,7 @@ static void *wake_all(void *unused)
 static void *meet(void *unused)
 {
     ready = 1;
-    pause_ms(HELD_MS);
+    hold();
     pthread_barrier_wait(&barrier);
     return unused;
 }

@@ -2,6 +2,7 @@
  * test_record.c - the recorder's modules, linked without their exported names: events and what they hold, loss, nesting,
  * recall, death, fork, descriptors. The real calls are ours to fake.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -1172,6 +1173,21 @@ static void test_real_functions_are_libcs(void **state)
     assert_int_equal(object, 0);
 }
 
+/* libc has two of each: the old one would misread the program's conditions. */
+static void test_of_two_versions_the_default_is_taken(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"pthread_cond_wait", "pthread_cond_timedwait"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        void *at = real_find(names[i], NULL);
+        assert_ptr_equal(at, dlsym(RTLD_DEFAULT, names[i]));
+#if defined(__x86_64__)
+        assert_ptr_equal(at, dlvsym(RTLD_DEFAULT, names[i], "GLIBC_2.3.2"));
+        assert_ptr_not_equal(at, dlvsym(RTLD_DEFAULT, names[i], "GLIBC_2.2.5"));
+#endif
+    }
+}
+
 static int begin(void **unused)
 {
     (void)unused;
@@ -1241,6 +1257,7 @@ int main(void)
         TEST(test_new_descriptors_forget_the_old),
         TEST(test_passed_descriptors_are_unknown),
         TEST(test_real_functions_are_libcs),
+        TEST(test_of_two_versions_the_default_is_taken),
     };
     return cmocka_run_group_tests(tests, begin, NULL);
 }
