@@ -32,6 +32,7 @@ struct endpoint {
     const struct protocol *protocol;
     const char *verb; /* method or command that exists; lives for ever; NULL: see name */
     char *name;
+    uint64_t requests; /* counted so far */
     struct tally *open, *waiting; /* interval.c: of the current interval; while two are merged */
 };
 

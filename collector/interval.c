@@ -25,7 +25,7 @@ struct total {
     struct cost cost;
     struct wall wall; /* of those whose latency counts */
     uint64_t downstream_ns;
-    uint64_t cpu_count, waits_count;
+    uint64_t cpu_count, stacks_count, retained, retained_samples, waits_count;
     bool changed;
     struct sketch latency, first, heap, cpu;
 };
@@ -113,6 +113,7 @@ static void add_span(struct intervals *v, struct total *t, const struct span *s,
     }
     cost_add(&t->cost, &s->cost);
     t->cpu_count += s->cpu_known;
+    t->stacks_count += s->retained != UINT64_MAX || s->samples;
     t->waits_count += s->waits_known;
     if (s->cpu_known)
         sketch_add(&t->cpu, v->pool, s->cost.cpu_ns);
@@ -199,6 +200,31 @@ void intervals_count(struct intervals *v, struct endpoint *endpoint, const struc
     total->changed = true;
     count_status(t, s, error);
     mark(v->open, t);
+}
+
+/* Of requests that ended before: their totals were counted then. */
+void intervals_retained(struct intervals *v, struct endpoint *endpoint, unsigned class, uint64_t bytes,
+                        uint64_t samples)
+{
+    struct tally *t = tally_of(v, endpoint);
+    struct total *total = total_of(t, class);
+    if (!total)
+        return;
+    total->stacks_count++;
+    total->retained += bytes;
+    total->retained_samples += samples;
+    total->changed = true;
+    mark(v->open, t);
+}
+
+unsigned intervals_class(const struct endpoint *endpoint, const struct span *s)
+{
+    return class_of(s, endpoint_failed(endpoint, s));
+}
+
+uint32_t intervals_open(const struct intervals *v)
+{
+    return v->open->number;
 }
 
 static bool is_same_flow(const struct interval *in, const struct flow *flow,
@@ -289,6 +315,9 @@ static void merge_totals(struct intervals *v, struct total *into, const struct t
     cost_add(&into->cost, &from->cost);
     wall_add(&into->wall, &from->wall);
     into->cpu_count += from->cpu_count;
+    into->stacks_count += from->stacks_count;
+    into->retained += from->retained;
+    into->retained_samples += from->retained_samples;
     into->waits_count += from->waits_count;
     into->downstream_ns += from->downstream_ns;
     sketch_merge(&into->latency, v->pool, &from->latency);
@@ -493,7 +522,8 @@ static bool push_total(const struct interval *in, const struct tally *t, unsigne
         .cpu_count = from->cpu_count,
         .waits_count = from->waits_count,
         .downstream_ns = from->downstream_ns,
-        .retained = UINT64_MAX, /* what lives on is not known without samples of allocations */
+        .retained = from->stacks_count ? from->retained : UINT64_MAX,
+        .retained_samples = from->retained_samples,
     };
     fill_latency(r, &from->latency);
     fill_first(r, &from->first);

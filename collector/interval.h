@@ -30,6 +30,10 @@ void intervals_free(struct intervals *);
 void intervals_number_from(struct intervals *, uint32_t first); /* before the first span */
 
 void intervals_count(struct intervals *, struct endpoint *, const struct span *);
+/* Found now of a request that was counted before, by its class then. */
+void intervals_retained(struct intervals *, struct endpoint *, unsigned class, uint64_t bytes, uint64_t samples);
+unsigned intervals_class(const struct endpoint *, const struct span *);
+uint32_t intervals_open(const struct intervals *); /* number of the open one */
 /* Sketch pages run short: close now. False while closed ones still wait to be sent. */
 bool intervals_tight(const struct intervals *);
 

@@ -302,6 +302,7 @@ static void resume(struct collector *c)
     memcpy(counts.lost, before.lost, sizeof counts.lost);
     order_resume(c->order, &counts);
     struct rollup_resume told = {.last_interval = before.last_interval,
+                                 .last_stack = before.last_stack,
                                  .written = before.written,
                                  .drained = before.drained,
                                  .late = before.late};
@@ -395,6 +396,12 @@ static void take_settings_of(struct collector *c, const struct recording_reader 
     const char *text = recording_settings(r);
     settings_init(&recorded);
     settings_parse(&recorded, text, strlen(text), "the recording's settings", say_fault, NULL);
+    struct options *now = &c->settings.options;
+    const struct options *then = &recorded.options; /* what the events mean depends on these */
+    now->heap = then->heap;
+    now->stacks = then->stacks;
+    now->sample_bytes = then->sample_bytes;
+    now->lock_sample_ns = then->lock_sample_ns;
     char **command = c->settings.command;
     c->settings.command = recorded.command;
     recorded.command = command;
@@ -419,6 +426,7 @@ static int run_replay(struct collector *c, const char *path)
     }
     take_settings_of(c, r);
     c->start_ns = recording_start_ns(r);
+    c->settings.replay = true;
     rc = open_pipeline(c, WAIT, NULL);
     if (rc)
         return 1;

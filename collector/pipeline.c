@@ -10,6 +10,7 @@
 
 #include "collector/activity.h"
 #include "collector/connection.h"
+#include "collector/heap.h"
 #include "collector/image.h"
 #include "collector/span.h"
 
@@ -22,6 +23,7 @@ struct pipeline {
     struct spans *spans;
     struct activity *activity;
     struct connections *connections;
+    struct heap *heap;
     uint64_t stepped_ns, ticked_ns, now_ns;
     /* requests that a signal's death cut off, and with them those that go on */
     struct in_flight in_flight[IN_FLIGHT_MAX];
@@ -44,10 +46,16 @@ struct pipeline *pipeline_new(const struct options *o, const struct feedback *fe
         p->activity = activity_new(p->spans);
     if (p->activity)
         p->connections = connections_new(o, protocols, feedback, p->spans, p->activity);
-    if (!p->killed || !p->connections) {
+    if (p->connections)
+        p->heap = heap_new(o, rollup);
+    if (!p->killed || !p->heap) {
         pipeline_free(p);
         return NULL;
     }
+    p->connections->sampled = heap_event;
+    p->connections->sampled_to = p->heap;
+    activity_lists(p->activity, &(struct sample_lists){heap_join, heap_belong, p->heap});
+    spans_leave_by(p->spans, heap_leaves, p->heap);
     p->connections->killed = on_killed;
     p->connections->killed_to = p;
     return p;
@@ -58,6 +66,7 @@ void pipeline_free(struct pipeline *p)
     if (!p)
         return;
     connections_free(p->connections);
+    heap_free(p->heap);
     activity_free(p->activity);
     spans_free(p->spans);
     free(p->killed);
@@ -165,6 +174,9 @@ static struct flow flow_now(struct pipeline *p)
     f.outside_in = f.bytes_in - charged->bytes[IN];
     f.outside_out = f.bytes_out - charged->bytes[OUT];
     f.bound_spans = charged->bound_spans;
+    struct heap_counts counts = heap_counts(p->heap);
+    f.bound_samples = counts.forgotten + counts.other;
+    f.bound_held = counts.let_go;
     return f;
 }
 
@@ -191,6 +203,7 @@ static void on_tick(struct pipeline *p, uint64_t time_ns)
     if (time_ns >= p->stepped_ns + STEP) {
         p->stepped_ns = time_ns;
         connection_tick(p->connections, time_ns);
+        heap_tick(p->heap, time_ns);
     }
     if (p->now_ns / SECOND != p->ticked_ns / SECOND) /* on whole seconds, where intervals end */
         tick_rollup(p, false);
@@ -199,6 +212,9 @@ static void on_tick(struct pipeline *p, uint64_t time_ns)
 static void on_fact(struct pipeline *p, const struct item *item)
 {
     connection_fact(p->connections, item);
+    if (item->fact->kind == FACT_PROCESS || item->fact->kind == FACT_PROCESS_TOTAL ||
+        item->fact->kind == FACT_PROCESS_END)
+        heap_fact(p->heap, item);
     switch (item->fact->kind) {
     case FACT_PROCESS:
     case FACT_PROCESS_END:
@@ -251,5 +267,6 @@ void pipeline_end(struct pipeline *p, uint64_t time_ns)
     if (time_ns > p->now_ns)
         p->now_ns = time_ns;
     connection_finish(p->connections, p->now_ns);
+    heap_finish(p->heap);
     tick_rollup(p, true);
 }

@@ -308,7 +308,7 @@ static void load_losses(struct loader *l)
 {
     struct report *r = l->r;
     sqlite3_stmt *st = load_ask(
-        l, "SELECT reason, sum(count), stage FROM r_loss WHERE interval >= ? GROUP BY stage, reason"
+        l, "SELECT reason, sum(count), stage FROM r_loss WHERE interval >= ? AND stage <> 'sites' GROUP BY stage, reason"
            " HAVING sum(count) > 0");
     if (st)
         sqlite3_bind_int64(st, 1, (sqlite3_int64)l->first_interval);

@@ -22,6 +22,7 @@
 #include "collector/route.h"
 #include "collector/sample.h"
 #include "collector/sink/queue.h"
+#include "collector/sites.h"
 
 #define SECOND UINT64_C(1000000000)
 #define PATIENCE_MS 5000 /* at the end, when there is no next tick */
@@ -47,6 +48,8 @@ struct rollup {
     struct endpoints *endpoints;
     struct intervals *intervals;
     struct sample *sample;
+    struct sites *sites;
+    uint64_t requests;
     uint64_t interval_ns, boundary_ns, now_ns;
     struct flow flow, flow_base; /* as last told; when the open interval began */
     struct stream_counts stream, stream_told, stream_base;
@@ -94,7 +97,9 @@ static void start(struct rollup *r, uint64_t time_ns)
 /* Flow is known only at ticks: what moved since the last one counts for the next interval. */
 static void close_interval(struct rollup *r, uint64_t time_ns)
 {
-    intervals_close(r->intervals, time_ns);
+    uint32_t number = intervals_open(r->intervals);
+    if (intervals_close(r->intervals, time_ns))
+        sites_push_live(r->sites, r->endpoints, r->queue, number, r->requests);
     r->flow_base = r->flow;
     r->stream_base = r->stream_told;
     r->boundary_ns = (time_ns / r->interval_ns + 1) * r->interval_ns;
@@ -107,7 +112,10 @@ void rollup_span(void *rollup, const struct span *s)
     struct process_view process = processes_see(r->processes, s->process);
     struct endpoint *endpoint = endpoints_find(r->endpoints, s, process.service);
     intervals_count(r->intervals, endpoint, s);
-    sample_offer(r->sample, s, endpoint, process.pid);
+    endpoint->requests++;
+    r->requests++;
+    if (!s->samples)
+        sample_offer(r->sample, s, endpoint, process.pid);
     if (s->end_ns > r->now_ns)
         r->now_ns = s->end_ns;
     if (__builtin_expect(intervals_tight(r->intervals), 0)) {
@@ -115,6 +123,28 @@ void rollup_span(void *rollup, const struct span *s)
         intervals_push(r->intervals, r->queue, r->now_ns);
         sample_interval(r->sample);
     }
+}
+
+struct rollup_place rollup_place(struct rollup *r, const struct span *s)
+{
+    struct endpoint *e = endpoints_find(r->endpoints, s, processes_see(r->processes, s->process).service);
+    return (struct rollup_place){e->number, (uint8_t)intervals_class(e, s)};
+}
+
+void rollup_retained(struct rollup *r, uint32_t endpoint, unsigned class, uint64_t bytes, uint64_t samples)
+{
+    intervals_retained(r->intervals, endpoints_by_number(r->endpoints, endpoint), class, bytes, samples);
+}
+
+void rollup_offer(struct rollup *r, const struct span *s)
+{
+    struct process_view process = processes_see(r->processes, s->process);
+    sample_offer(r->sample, s, endpoints_find(r->endpoints, s, process.service), process.pid);
+}
+
+struct sites *rollup_sites(struct rollup *r)
+{
+    return r->sites;
 }
 
 /* ---- facts ---- */
@@ -318,6 +348,7 @@ void rollup_tick(struct rollup *r, uint64_t time_ns, const struct flow *flow, bo
     endpoints_push_merges(r->endpoints, r->queue);
     intervals_push(r->intervals, r->queue, r->now_ns);
     processes_push(r->processes, r->queue);
+    sites_push(r->sites, r->endpoints, r->queue, last);
     push_in_flight(r, last);
     push_unread(r);
     sample_second(r->sample);
@@ -337,6 +368,7 @@ void rollup_resume(struct rollup *r, const struct rollup_resume *before)
     r->stream = r->stream_told = r->stream_base = told;
     intervals_number_from(r->intervals, before->last_interval + 1);
     endpoints_number_from(r->endpoints, before->last_endpoint + 1);
+    sites_number_from(r->sites, before->last_stack + 1);
 }
 
 struct rollup *rollup_new(const struct options *o, struct queue *queue,
@@ -351,7 +383,8 @@ struct rollup *rollup_new(const struct options *o, struct queue *queue,
     r->endpoints = r->processes ? endpoints_new(o, r->processes) : NULL;
     r->intervals = r->endpoints ? intervals_new(r->endpoints, o->heap) : NULL;
     r->sample = sample_new(o, emit, r);
-    if (r->intervals && r->sample)
+    r->sites = sites_new();
+    if (r->intervals && r->sample && r->sites)
         return r;
     rollup_free(r);
     return NULL;
@@ -361,6 +394,7 @@ void rollup_free(struct rollup *r)
 {
     if (!r)
         return;
+    sites_free(r->sites);
     sample_free(r->sample);
     intervals_free(r->intervals);
     endpoints_free(r->endpoints);

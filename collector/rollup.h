@@ -16,6 +16,7 @@
 #include "wire/options.h"
 
 struct queue;
+struct sites;
 struct rollup;
 
 struct rollup *rollup_new(const struct options *, struct queue *, const char *service_of_command);
@@ -25,12 +26,21 @@ void rollup_free(struct rollup *);
  * run's, are told only as far as they exceed what it had committed. Before the first item.
  */
 struct rollup_resume {
-    uint32_t last_interval, last_endpoint;
+    uint32_t last_interval, last_endpoint, last_stack;
     uint64_t written, drained, late, lost[LOSS_COUNT];
 };
 void rollup_resume(struct rollup *, const struct rollup_resume *);
 
-void rollup_span(void *rollup, const struct span *); /* a span_fn */
+void rollup_span(void *rollup, const struct span *); /* a span_fn; with samples it is not offered for sampling yet */
+/* For heap.c: where a span counts; what it retained, found later; the span itself for sampling, once it says so. */
+struct rollup_place {
+    uint32_t endpoint;
+    uint8_t class;
+};
+struct rollup_place rollup_place(struct rollup *, const struct span *);
+void rollup_retained(struct rollup *, uint32_t endpoint, unsigned class, uint64_t bytes, uint64_t samples);
+void rollup_offer(struct rollup *, const struct span *);
+struct sites *rollup_sites(struct rollup *);
 /* PROCESS, PROCESS_TOTAL, PROCESS_END, REAPED, STREAM, COMMAND_END; `item` gives process number and time */
 void rollup_fact(struct rollup *, const struct item *);
 /* At most once a second of stream time, and at the end with last = true: closes intervals, pushes what changed, COMMIT. */

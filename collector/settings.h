@@ -36,6 +36,7 @@ struct settings {
     int columns;     /* of the terminal, 80 if none */
     bool colour, utf8;
     char *token;     /* of the run, hex */
+    bool replay; /* of a recording: the processes are not here any more; never in JSON */
 };
 
 void settings_init(struct settings *);

@@ -20,6 +20,8 @@ struct spans {
     uint64_t next_id;
     span_fn hand_on;
     void *to;
+    span_leaves_fn leaves; /* NULL: nobody samples */
+    void *leaves_to;
     struct charged charged;
 };
 
@@ -46,6 +48,12 @@ void spans_free(struct spans *s)
         return;
     free(s->pool);
     free(s);
+}
+
+void spans_leave_by(struct spans *s, span_leaves_fn leaves, void *to)
+{
+    s->leaves = leaves;
+    s->leaves_to = to;
 }
 
 void spans_start(struct spans *s, uint64_t time_ns)
@@ -106,6 +114,8 @@ static void leave(struct spans *s, struct exchange *e)
 {
     unlink_from_dialogue(s, e);
     unlink_from_all(s, e);
+    if (s->leaves)
+        s->leaves(s->leaves_to, &e->span, !(e->state & UNCOUNTED));
     if (e->state & UNCOUNTED) {
         cost_add(&s->charged.uncounted, &e->span.cost);
     } else {

@@ -74,7 +74,7 @@ struct span {
     struct wall wall;
     bool cpu_known;   /* cost.cpu_ns and wall.cpu_ns were measured */
     bool waits_known; /* so were lock, disk and sleep */
-    uint32_t samples; /* sampled blocks allocated by it that live when it is handed on (heap.c) */
+    uint32_t samples; /* in progress: list of samples (heap.c); then: its sampled blocks that live when it is handed on */
     uint64_t retained; /* estimate in bytes, UINT64_MAX: not known (yet) */
     uint64_t connection;
     uint32_t process, thread, tid;
@@ -95,6 +95,8 @@ struct span {
 };
 
 typedef void (*span_fn)(void *to, const struct span *);
+/* It leaves, and is handed on if `counted`: sets samples and retained. */
+typedef void (*span_leaves_fn)(void *to, struct span *, bool counted);
 
 /* A request that was in progress when its process was killed, or is now. */
 struct in_flight {
@@ -112,7 +114,7 @@ struct flow {
     uint64_t outside_in, outside_out;
     struct cost outside;
     uint64_t unseen_cpu_ns; /* of outside.cpu_ns: what /proc told and no event showed */
-    uint64_t bound_connections, bound_parsers, bound_spans; /* what a bound of ours shed: reasons of `lost` */
+    uint64_t bound_connections, bound_parsers, bound_spans, bound_samples, bound_held; /* what a bound of ours shed: reasons of `lost` */
 };
 
 /* A listener or peer whose connections could not be read. */
@@ -187,6 +189,7 @@ struct spans;
 /* At most `limit` in progress; NULL: no memory. */
 struct spans *spans_new(uint32_t limit, span_fn, void *to);
 void spans_free(struct spans *);
+void spans_leave_by(struct spans *, span_leaves_fn, void *to);
 void spans_start(struct spans *, uint64_t time_ns); /* span ids count from here, so that they are unique over collectors */
 
 /*

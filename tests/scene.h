@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "collector/pipeline.h"
+#include "collector/sites.h"
 #include "wire/arena.h"
 
 #define SCENE_START UINT64_C(1700000000000000000)
@@ -62,6 +63,9 @@ struct scene {
     int addresses, descriptors;
     bool sampling; /* every allocation is sampled: an event of its own */
     uint64_t serial;
+    struct sites *sites;
+    uint64_t retained[256], retained_samples[256]; /* by the target's first letter */
+    int offered;
 };
 
 static struct scene scene;
@@ -74,6 +78,36 @@ void rollup_span(void *rollup, const struct span *s)
     if (scene.spans < SCENE_SPANS)
         scene.span[scene.spans] = *s;
     scene.spans++;
+}
+
+struct rollup_place rollup_place(struct rollup *r, const struct span *s)
+{
+    (void)r;
+    return (struct rollup_place){.endpoint = s->target_len ? (uint32_t)(uint8_t)s->target[1] : 1, .class = 2};
+}
+
+void rollup_retained(struct rollup *r, uint32_t endpoint, unsigned class, uint64_t bytes, uint64_t samples)
+{
+    (void)r, (void)class;
+    scene.retained[endpoint % 256] += bytes;
+    scene.retained_samples[endpoint % 256] += samples;
+}
+
+void rollup_offer(struct rollup *r, const struct span *s)
+{
+    (void)r;
+    for (int i = 0; i < scene.spans && i < SCENE_SPANS; i++)
+        if (scene.span[i].id == s->id)
+            scene.span[i].retained = s->retained;
+    scene.offered++;
+}
+
+struct sites *rollup_sites(struct rollup *r)
+{
+    (void)r;
+    if (!scene.sites)
+        scene.sites = sites_new();
+    return scene.sites;
 }
 
 void rollup_fact(struct rollup *r, const struct item *item)
@@ -152,6 +186,8 @@ static inline void scene_open(void)
     scene.sampling = sampling;
     if (!options.connections)
         options_init(&scene.options);
+    if (sampling)
+        scene.options.sample_bytes = 0; /* a sample stands for itself */
     scene.now = SCENE_START;
     scene.pipeline = pipeline_new(&scene.options, &feedback, NULL);
     assert_non_null(scene.pipeline);
@@ -506,6 +542,8 @@ static inline void scene_close(void)
 {
     pipeline_free(scene.pipeline);
     scene.pipeline = NULL;
+    sites_free(scene.sites);
+    scene.sites = NULL;
     memset(&scene.options, 0, sizeof scene.options);
 }
 

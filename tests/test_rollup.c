@@ -244,6 +244,7 @@ static struct span span_of(const char *verb, const char *target, uint32_t status
                      .first_byte_ns = 90000,
                      .bytes = {100, 2000},
                      .body = {10, 1800},
+                     .retained = UINT64_MAX,
                      .cost = {.allocated = 4096, .freed = 4000, .allocations = 3}};
     s.verb_len = (uint8_t)strlen(verb);
     memcpy(s.verb, verb, s.verb_len);

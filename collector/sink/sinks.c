@@ -17,6 +17,7 @@
 
 #include "collector/sink/elasticsearch.h"
 #include "collector/sink/sinks.h"
+#include "collector/symbol.h"
 #include "wire/clock.h"
 
 #define ROWS_A_TURN 256
@@ -31,6 +32,7 @@
 struct sinks {
     struct queue *queue;
     struct store *store;
+    struct symbols *symbols;
     struct sink *output[OUTPUTS_MAX];
     char name[OUTPUTS_MAX][256]; /* what the ledger calls it: its URL */
     uint64_t delivered[OUTPUTS_MAX]; /* totals of intervals up to this one are, by an earlier collector's account */
@@ -67,8 +69,23 @@ static void tell_again(struct sinks *s)
         store_resume_totals(s->store, s->delivered[i], push_again, s->output[i]);
 }
 
-static void take(struct sinks *s, const struct row *row)
+/* What frames mean stays here; all others get text. NULL: the row was for the symboliser alone. */
+static const struct row *translate(struct sinks *s, const struct row *row)
 {
+    if (row->kind == ROW_COMMIT)
+        symbols_rest(s->symbols);
+    if (row->kind == ROW_FRAMES)
+        return symbols_stack(s->symbols, row);
+    if (row->kind == ROW_OBJECT)
+        symbols_object(s->symbols, row);
+    return row->kind == ROW_OBJECT ? NULL : row;
+}
+
+static void take(struct sinks *s, const struct row *queued)
+{
+    const struct row *row = translate(s, queued);
+    if (!row)
+        return;
     for (int i = 0; i < s->outputs; i++) {
         struct sink *o = s->output[i];
         o->push(o->self, row); /* what it cannot take it counts itself */
@@ -178,7 +195,8 @@ struct sinks *sinks_start(const struct settings *settings, struct queue *queue, 
     pthread_cond_init(&s->moved, &attributes);
     pthread_condattr_destroy(&attributes);
     s->store = store_open(settings->store, settings->token, settings->options.store_bytes, say, to);
-    if (s->store) {
+    s->symbols = symbols_new(!settings->replay);
+    if (s->store && s->symbols) {
         open_outputs(s, settings, say, to);
         s->running = pthread_create(&s->thread, NULL, run, s) == 0;
     }
@@ -243,6 +261,7 @@ int sinks_close(struct sinks *s)
     for (int i = 0; i < s->outputs; i++)
         s->output[i]->close(s->output[i]->self, 0);
     int rc = store_close(s->store);
+    symbols_free(s->symbols);
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->moved);
     free(s);

@@ -42,7 +42,7 @@ int store_choose_path(const char *wanted, char *out, size_t, char *message, size
 struct store_resume {
     uint32_t lives; /* collectors before this one that wrote here; 0: this is the first */
     uint64_t run_start_ns, as_of_ns; /* of the run; of the last commit */
-    uint32_t last_interval, last_process;
+    uint32_t last_interval, last_process, last_stack;
     uint64_t first_sequence; /* rows' sequence numbers start here, so that none is used twice (lives
                                 << 40 | 1) */
     uint64_t written, drained, late, lost[LOSS_COUNT]; /* sums over the intervals so far */

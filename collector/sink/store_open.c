@@ -227,6 +227,7 @@ static void take_over(struct store *s)
     r->run_start_ns = s->run.start_ns;
     r->as_of_ns = s->run.as_of_ns;
     r->last_interval = (uint32_t)store_ask(db, "disk", "SELECT max(interval) FROM %s.interval");
+    r->last_stack = (uint32_t)store_ask(db, "disk", "SELECT max(stack) FROM %s.stack");
     r->last_process = (uint32_t)store_ask(db, "disk", "SELECT max(process) FROM %s.process");
     r->written = store_ask(db, "disk", "SELECT sum(written) FROM %s.interval");
     r->drained = store_ask(db, "disk", "SELECT sum(drained) FROM %s.interval");

@@ -317,6 +317,10 @@ static int apply_interval(struct store *s, const struct row_interval *r)
     if (rc == SQLITE_OK)
         rc = put_loss(s, number, "bound", "uncounted", r->uncounted_spans);
     if (rc == SQLITE_OK)
+        rc = put_loss(s, number, "sites", "samples", f->bound_samples);
+    if (rc == SQLITE_OK)
+        rc = put_loss(s, number, "sites", "held", f->bound_held);
+    if (rc == SQLITE_OK)
         rc = put_loss(s, number, "shed", "queue full", r->shed_spans);
     return rc;
 }

@@ -1,0 +1,210 @@
+/*
+ * symbol_file.c - functions at addresses of an ELF file: DWARF with what was inlined, else its symbol table, else
+ * .dynsym; separate debug files by build id and .gnu_debuglink. All of it by elfutils' libdwfl.
+ *
+ * Context: sink thread
+ * Failure: damaged or missing files have no symbols. Debug data that would take too much memory is not read: then the
+ * symbol table names the function, without what was inlined.
+ */
+#include <dlfcn.h>
+#include <elfutils/libdwfl.h>
+#include <dwarf.h>
+#include <fcntl.h>
+#include <gelf.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "collector/symbol.h"
+
+#define DEBUG_MOST (24u << 20) /* bytes of .debug_info that are read */
+#define INLINED_MOST 8
+
+struct symbol_file {
+    Dwfl *dwfl;
+    Dwfl_Module *module;
+    GElf_Addr bias; /* address in the module = address in the file + bias */
+    bool dwarf_tried, dwarf;
+};
+
+static char *debug_path;
+static const Dwfl_Callbacks callbacks = {
+    .find_elf = dwfl_build_id_find_elf,
+    .find_debuginfo = dwfl_standard_find_debuginfo,
+    .section_address = dwfl_offline_section_address,
+    .debuginfo_path = &debug_path,
+};
+
+/* --- files -------------------------------------------------------------------------------------------------------------- */
+
+static bool is_same(Dwfl_Module *m, const uint8_t *build_id, size_t len)
+{
+    const unsigned char *bits;
+    GElf_Addr at;
+    int n = dwfl_module_build_id(m, &bits, &at);
+    return !len || (n == (int)len && !memcmp(bits, build_id, len));
+}
+
+struct symbol_file *symbol_file_open(const char *path, const uint8_t *build_id, size_t len, bool *replaced)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return NULL;
+    struct symbol_file *f = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? calloc(1, sizeof *f) : NULL;
+    if (!f || !(f->dwfl = dwfl_begin(&callbacks))) {
+        close(fd);
+        free(f);
+        return NULL;
+    }
+    f->module = dwfl_report_offline(f->dwfl, path, path, fd); /* takes the descriptor when it succeeds */
+    if (!f->module)
+        close(fd);
+    dwfl_report_end(f->dwfl, NULL, NULL);
+    if (f->module && dwfl_module_getelf(f->module, &f->bias) && is_same(f->module, build_id, len))
+        return f;
+    *replaced |= f->module != NULL;
+    symbol_file_close(f);
+    return NULL;
+}
+
+void symbol_file_close(struct symbol_file *f)
+{
+    dwfl_end(f->dwfl);
+    free(f);
+}
+
+bool symbol_file_address(struct symbol_file *f, uint64_t offset, uint64_t *address)
+{
+    GElf_Addr bias;
+    Elf *elf = dwfl_module_getelf(f->module, &bias);
+    size_t n = 0;
+    if (!elf || elf_getphdrnum(elf, &n))
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        GElf_Phdr p;
+        if (!gelf_getphdr(elf, (int)i, &p) || p.p_type != PT_LOAD || offset - p.p_offset >= p.p_filesz)
+            continue;
+        *address = offset - p.p_offset + p.p_vaddr;
+        return true;
+    }
+    return false;
+}
+
+/* --- names -------------------------------------------------------------------------------------------------------------- */
+
+/* C++ names: libstdc++ knows how, if this machine has it; nothing of ours is linked with C++. */
+static char *demangled(const char *name)
+{
+    static char *(*demangle)(const char *, char *, size_t *, int *);
+    static bool tried;
+    int status = 0;
+    if (name[0] != '_' || name[1] != 'Z' || strlen(name) > 1000)
+        return NULL;
+    if (!tried) {
+        void *library = dlopen("libstdc++.so.6", RTLD_NOW | RTLD_LOCAL);
+        if (library)
+            *(void **)(void *)&demangle = dlsym(library, "__cxa_demangle");
+        tried = true;
+    }
+    return demangle ? demangle(name, NULL, NULL, &status) : NULL;
+}
+
+static void add_name(struct frame_text *t, const char *name, bool inlined)
+{
+    char *plain = demangled(name);
+    const char *shown = plain ? plain : name;
+    size_t len = strlen(shown), most = SYMBOL_TEXT / 2;
+    if (len > most)
+        len = most;
+    if (t->len + len + sizeof " < (inlined) " < t->room) {
+        if (t->len) {
+            memcpy(t->at + t->len, " < ", 3);
+            t->len += 3;
+        }
+        frame_add(t, shown, len);
+        if (inlined)
+            frame_add(t, " (inlined)", 10);
+    }
+    free(plain);
+}
+
+static const char *die_name(Dwarf_Die *die)
+{
+    Dwarf_Attribute a;
+    const char *name = NULL;
+    if (dwarf_attr_integrate(die, DW_AT_linkage_name, &a) || dwarf_attr_integrate(die, DW_AT_MIPS_linkage_name, &a))
+        name = dwarf_formstring(&a);
+    return name ? name : dwarf_diename(die);
+}
+
+/* --- DWARF -------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t section_bytes(Elf *elf, const char *wanted)
+{
+    size_t names;
+    Elf_Scn *section = NULL;
+    if (!elf || elf_getshdrstrndx(elf, &names))
+        return 0;
+    while ((section = elf_nextscn(elf, section))) {
+        GElf_Shdr h;
+        GElf_Chdr c;
+        const char *name = gelf_getshdr(section, &h) ? elf_strptr(elf, names, h.sh_name) : NULL;
+        if (name && !strcmp(name, wanted))
+            return h.sh_flags & SHF_COMPRESSED && gelf_getchdr(section, &c) ? c.ch_size : h.sh_size;
+    }
+    return 0;
+}
+
+static bool has_dwarf(struct symbol_file *f)
+{
+    if (f->dwarf_tried)
+        return f->dwarf;
+    GElf_Addr bias;
+    f->dwarf_tried = true;
+    Dwarf *d = dwfl_module_getdwarf(f->module, &bias);
+    uint64_t bytes = d ? section_bytes(dwarf_getelf(d), ".debug_info") : 0;
+    return f->dwarf = bytes && bytes <= DEBUG_MOST;
+}
+
+/* The function and those inlined into it at this address; 0: DWARF has none. */
+static int add_functions(struct symbol_file *f, GElf_Addr address, struct frame_text *t)
+{
+    Dwarf_Addr bias;
+    Dwarf_Die *cu = dwfl_module_addrdie(f->module, address, &bias), *scopes = NULL, *outer = NULL;
+    int n = cu ? dwarf_getscopes(cu, address - bias, &scopes) : 0, named = 0;
+    /* of an inlined one the scopes beyond are those where it was written: ask where it stands */
+    n = n > 0 ? dwarf_getscopes_die(&scopes[0], &outer) : 0;
+    for (int i = 0; i < n && named < INLINED_MOST; i++) {
+        int tag = dwarf_tag(&outer[i]);
+        if (tag != DW_TAG_subprogram && tag != DW_TAG_inlined_subroutine)
+            continue;
+        const char *name = die_name(&outer[i]);
+        if (name) {
+            add_name(t, name, tag == DW_TAG_inlined_subroutine);
+            named++;
+        }
+        if (tag == DW_TAG_subprogram)
+            break;
+    }
+    free(scopes);
+    free(outer);
+    return named;
+}
+
+bool symbol_file_find(struct symbol_file *f, uint64_t address, struct frame_text *t)
+{
+    GElf_Addr at = address - 1 + f->bias; /* the call, not what it returns to */
+    if (has_dwarf(f) && add_functions(f, at, t))
+        return true;
+    GElf_Off offset;
+    GElf_Sym symbol;
+    const char *name = dwfl_module_addrinfo(f->module, at, &offset, &symbol, NULL, NULL, NULL);
+    if (!name || !name[0] || GELF_ST_TYPE(symbol.st_info) == STT_SECTION)
+        return false;
+    if (symbol.st_size && offset >= symbol.st_size)
+        return false; /* between functions: the one before it is another */
+    add_name(t, name, false);
+    return true;
+}
