@@ -2,6 +2,7 @@
  * check.c - `sonde check`: is the configuration right, does the output take documents, what can be seen of CMD.
  */
 #include "cli/cli.h"
+#include "cli/jemalloc.h"
 #include "collector/sink/elasticsearch.h"
 #include "wire/arena.h"
 
@@ -92,6 +93,21 @@ static int check_install(void)
     return faults;
 }
 
+/* Only a fault where it is wanted: most runs do without. */
+static int check_jemalloc(const struct settings *s)
+{
+    enum jemalloc has = jemalloc_look();
+    bool wanted = s->allocator || s->heap_profile;
+    if (has == JEMALLOC_MISSING)
+        printf("%-10s" JEMALLOC_LIBRARY " is not there, for --allocator jemalloc (apt install libjemalloc2)\n", wanted ? "fault" : "note");
+    else if (has == JEMALLOC_PLAIN)
+        printf("%-10s" JEMALLOC_LIBRARY " for --allocator jemalloc; it was built without heap profiles (--heap-profile)\n",
+               s->heap_profile ? "fault" : "ok");
+    else
+        printf("%-10s" JEMALLOC_LIBRARY " for --allocator jemalloc, with heap profiles (--heap-profile)\n", "ok");
+    return (has == JEMALLOC_MISSING && wanted) || (has == JEMALLOC_PLAIN && s->heap_profile);
+}
+
 int check_main(int argc, char **argv)
 {
     static const struct option options[] = {
@@ -117,6 +133,7 @@ int check_main(int argc, char **argv)
         optind++;
     faults += check_install();
     faults += check_memory(&s);
+    faults += check_jemalloc(&s);
     for (int i = 0; i < s.outputs; i++)
         faults += elasticsearch_check(&s, &s.output[i], stdout);
     if (optind < argc)

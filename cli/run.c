@@ -2,6 +2,7 @@
  * run.c - `sonde run` and `sonde record`: options, then the supervisor.
  */
 #include "cli/cli.h"
+#include "cli/jemalloc.h"
 #include "cli/supervise.h"
 #include "collector/sink/store.h"
 
@@ -33,6 +34,8 @@ static const char run_help[] =
     "  --name SERVICE     name of the service (default: CMD's own)\n"
     "  --set KEY=VALUE    one setting; may be given again\n"
     "  --allocator NAME   jemalloc: run CMD with jemalloc, whose own counters cost nothing\n"
+    "  --heap-profile[=PREFIX]  have jemalloc write its own heap profile when a process ends, PREFIX.PID.0.f.heap\n"
+    "                     (default ./sonde-heap; with --allocator jemalloc, or a program that has jemalloc)\n"
     "  --quiet            no summary at the end\n"
     "  --exec             become CMD, so that its pid is ours (systemd Type=notify)\n"
     "  --strict           do not start CMD when it cannot be watched (exit code 125)\n\n"
@@ -88,6 +91,10 @@ static void apply(struct arguments *a, int option, const char *value)
         free(s->allocator);
         s->allocator = strdup(value);
         break;
+    case 'p':
+        free(s->heap_profile);
+        s->heap_profile = strdup(value ? value : "");
+        break;
     case 'q':
         s->quiet = true;
         break;
@@ -112,6 +119,7 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
 {
     static const struct option options[] = {
         {"to", 1, 0, 't'},    {"config", 1, 0, 'c'}, {"name", 1, 0, 'n'},   {"set", 1, 0, 's'},  {"allocator", 1, 0, 'a'},
+        {"heap-profile", 2, 0, 'p'},
         {"quiet", 0, 0, 'q'}, {"exec", 0, 0, 'x'},   {"strict", 0, 0, 'S'}, {"help", 0, 0, 'h'}, {0, 0, 0, 0}};
     settings_init(&a->settings);
     for (int pass = 0; pass < 2; pass++) {
@@ -246,6 +254,29 @@ static int refuse_command(char **command, bool quiet, char *breaks, size_t room)
     return 0;
 }
 
+/* Before anything is made. 0, or the reason was told. */
+static int prepare_heap_profile(struct settings *s)
+{
+    if (!s->heap_profile)
+        return 0;
+    char *prefix = jemalloc_prefix(s->heap_profile);
+    free(s->heap_profile);
+    s->heap_profile = prefix;
+    if (!prefix || jemalloc_refuse(prefix))
+        return -EINVAL;
+    enum jemalloc has = jemalloc_look();
+    if (has == JEMALLOC_PROFILES || !s->allocator)
+        return 0;
+    complain(has == JEMALLOC_MISSING ? "--heap-profile: there is no " JEMALLOC_LIBRARY "; install it (apt install libjemalloc2)"
+                                     : "--heap-profile: this " JEMALLOC_LIBRARY " was built without heap profiles (--enable-prof): "
+                                       "none is written; sonde flame --by live shows sonde's own samples");
+    if (s->strict)
+        return -ENOTSUP;
+    free(s->heap_profile); /* the run is worth more than this profile */
+    s->heap_profile = NULL;
+    return 0;
+}
+
 static int run_with(struct arguments *a, char **command, const char *record)
 {
     struct settings *s = &a->settings;
@@ -257,6 +288,8 @@ static int run_with(struct arguments *a, char **command, const char *record)
         return rc;
     if (*breaks)
         return not_monitored(s, breaks, 0, command);
+    if (prepare_heap_profile(s))
+        return EXIT_SONDE_FAILED;
     make_token(s);
     look_at_terminal(s);
     if (choose_store(s, &unmonitored) < 0)

@@ -11,6 +11,7 @@
  */
 #include "cli/supervise.h"
 #include "cli/cli.h"
+#include "cli/jemalloc.h"
 #include "wire/atomics.h"
 #include "wire/clock.h"
 
@@ -263,6 +264,8 @@ void supervisor_environment(const struct supervisor *s, pid_t supervisor)
              wanted_features(&s->settings->options), s->settings->options.sample_bytes,
              wanted_lock_sample(&s->settings->options)); /* --exec: no arena is mapped here */
     setenv("LD_PRELOAD", preload, 1);
+    if (s->settings->heap_profile)
+        jemalloc_environment(s->settings);
     setenv(SONDE_ENV_ARENA, arena, 1);
     unsetenv("SONDE_API_KEY");
     unsetenv("SONDE_USER");
@@ -555,6 +558,8 @@ int supervisor_run(struct supervisor *s, char **command)
     tell_command(s);
     wait_for_all(s, command, signals, -1);
     print_summary(s);
+    if (s->settings->heap_profile && !s->settings->quiet)
+        jemalloc_tell(s->settings);
     return s->signal > 0 ? 128 + s->signal : s->exit_code;
 }
 

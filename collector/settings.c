@@ -26,7 +26,7 @@ struct parse {
 };
 
 /* Keys beside those of wire/options.h. */
-static const char *const plain_keys[] = {"name",    "store", "quiet",   "strict", "allocator", "output",
+static const char *const plain_keys[] = {"name",    "store", "quiet",   "strict", "allocator", "heap_profile", "output",
                                          "command", "token", "columns", "colour", "utf8",      NULL};
 static const char *const output_keys[] = {"url",  "ca_file",       "api_key_file", "user",
                                           "password_file", "namespace", NULL};
@@ -46,6 +46,7 @@ void settings_fini(struct settings *s)
     free(s->service);
     free(s->store);
     free(s->allocator);
+    free(s->heap_profile);
     free(s->token);
     for (int i = 0; i < s->outputs; i++) {
         struct output *o = &s->output[i];
@@ -316,7 +317,9 @@ static bool parse_plain(struct parse *p, const char *key, const cJSON *value)
         set_string(p, key, &s->allocator, value);
         if (s->allocator && strcmp(s->allocator, "jemalloc"))
             fault_at(p, key, "allocator can be \"jemalloc\" only");
-    } else if (!strcmp(key, "quiet"))
+    } else if (!strcmp(key, "heap_profile"))
+        set_string(p, key, &s->heap_profile, value);
+    else if (!strcmp(key, "quiet"))
         set_flag(p, key, &s->quiet, value);
     else if (!strcmp(key, "strict"))
         set_flag(p, key, &s->strict, value);
@@ -451,6 +454,7 @@ char *settings_json(const struct settings *s)
     add_text(root, "name", s->service);
     add_text(root, "store", s->store);
     add_text(root, "allocator", s->allocator);
+    add_text(root, "heap_profile", s->heap_profile);
     add_text(root, "token", s->token);
     cJSON_AddBoolToObject(root, "quiet", s->quiet);
     cJSON_AddBoolToObject(root, "strict", s->strict);

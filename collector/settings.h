@@ -6,7 +6,7 @@
  *
  * Configuration file (JSON): every key of wire/options.h, nested by its dots or flat
  * ({"sampling": {"spans_per_second": 5}} or {"sampling.spans_per_second": 5}), and "name", "store", "quiet", "strict",
- * "allocator", "output": [{"url", "ca_file", "api_key_file", "user", "password_file", "namespace"}] or one such object.
+ * "allocator", "heap_profile", "output": [{"url", "ca_file", "api_key_file", "user", "password_file", "namespace"}] or one such object.
  */
 #ifndef SONDE_SETTINGS_H
 #define SONDE_SETTINGS_H
@@ -33,6 +33,7 @@ struct settings {
     int outputs;
     bool quiet, strict;
     char *allocator; /* NULL, "jemalloc" */
+    char *heap_profile; /* where jemalloc writes its own, NULL: it does not */
     int columns;     /* of the terminal, 80 if none */
     bool colour, utf8;
     char *token;     /* of the run, hex */
