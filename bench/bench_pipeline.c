@@ -92,6 +92,7 @@ static void put(uint8_t type, uint32_t lane, uint32_t connection, const char *da
                        .process = 1 + lane % 4,
                        .time_ns = tape.time_ns,
                        .entry_ns = tape.time_ns - 100,
+                       .cpu_known = true,
                        .ready_ns = flags & EVENT_WAITED ? tape.time_ns - 200 : 0,
                        .total = {.allocated = tape.allocated[lane], .freed = tape.freed[lane],
                                  .allocations = tape.allocated[lane] / 1000, .cpu_ns = (tape.time_ns - TAPE_START) / 2},

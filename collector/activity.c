@@ -12,7 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/cost.h"
 #include "collector/image.h"
+#include "collector/wall.h"
 
 #define FINAL_NS UINT64_C(1000000000) /* a finished span waits no longer for its costs */
 
@@ -21,15 +23,18 @@ struct activity {
     struct thread *thread; /* by lane */
     uint32_t lanes;        /* ever used */
     struct cost outside;
+    uint64_t unseen_cpu_ns; /* of outside.cpu_ns: of images that ended, what no event showed */
+    bool waits;             /* lock, disk and sleep are measured */
     struct sample_lists lists;
 };
 
-struct activity *activity_new(struct spans *spans)
+struct activity *activity_new(struct spans *spans, bool waits)
 {
     struct activity *a = calloc(1, sizeof *a);
     if (!a)
         return NULL;
     a->spans = spans;
+    a->waits = waits;
     a->thread = calloc(ITEM_LANES_MAX, sizeof *a->thread);
     if (!a->thread) {
         free(a);
@@ -46,94 +51,6 @@ void activity_free(struct activity *a)
     free(a);
 }
 
-/* --- costs ----------------------------------------------------------------------------------------------------------- */
-
-static struct cost cost_of(const struct totals *t)
-{
-    return (struct cost){.allocated = t->allocated,
-                         .freed = t->freed,
-                         .allocations = t->allocations,
-                         .cpu_ns = t->cpu_ns,
-                         .lock_ns = t->lock_ns,
-                         .disk_ns = t->disk_ns,
-                         .sleep_ns = t->sleep_ns};
-}
-
-static void cost_subtract(struct cost *from, const struct cost *c)
-{
-    from->allocated -= c->allocated;
-    from->freed -= c->freed;
-    from->allocations -= c->allocations;
-    from->cpu_ns -= c->cpu_ns;
-    from->lock_ns -= c->lock_ns;
-    from->disk_ns -= c->disk_ns;
-    from->sleep_ns -= c->sleep_ns;
-}
-
-static bool cost_is_zero(const struct cost *c)
-{
-    return !(c->allocated | c->freed | c->allocations | c->cpu_ns | c->lock_ns | c->disk_ns | c->sleep_ns);
-}
-
-/* What a running total grew by; one that went back (a late item) has been counted. */
-static inline uint64_t grown(uint64_t *last, uint64_t now)
-{
-    if (now <= *last)
-        return 0;
-    uint64_t d = now - *last;
-    *last = now;
-    return d;
-}
-
-static struct cost advance(struct totals *last, const struct totals *now)
-{
-    return (struct cost){.allocated = grown(&last->allocated, now->allocated),
-                         .freed = grown(&last->freed, now->freed),
-                         .allocations = grown(&last->allocations, now->allocations),
-                         .cpu_ns = grown(&last->cpu_ns, now->cpu_ns),
-                         .lock_ns = grown(&last->lock_ns, now->lock_ns),
-                         .disk_ns = grown(&last->disk_ns, now->disk_ns),
-                         .sleep_ns = grown(&last->sleep_ns, now->sleep_ns)};
-}
-
-static uint64_t above(uint64_t a, uint64_t b)
-{
-    return a > b ? a - b : 0;
-}
-
-static struct cost cost_above(const struct cost *a, const struct cost *b)
-{
-    return (struct cost){.allocated = above(a->allocated, b->allocated),
-                         .freed = above(a->freed, b->freed),
-                         .allocations = above(a->allocations, b->allocations),
-                         .cpu_ns = above(a->cpu_ns, b->cpu_ns),
-                         .lock_ns = above(a->lock_ns, b->lock_ns),
-                         .disk_ns = above(a->disk_ns, b->disk_ns),
-                         .sleep_ns = above(a->sleep_ns, b->sleep_ns)};
-}
-
-static struct cost cost_share(const struct cost *c, uint32_t parts)
-{
-    return (struct cost){.allocated = c->allocated / parts,
-                         .freed = c->freed / parts,
-                         .allocations = c->allocations / parts,
-                         .cpu_ns = c->cpu_ns / parts,
-                         .lock_ns = c->lock_ns / parts,
-                         .disk_ns = c->disk_ns / parts,
-                         .sleep_ns = c->sleep_ns / parts};
-}
-
-static struct cost cost_first_share(const struct cost *c, uint32_t parts)
-{
-    return (struct cost){.allocated = c->allocated / parts + c->allocated % parts,
-                         .freed = c->freed / parts + c->freed % parts,
-                         .allocations = c->allocations / parts + c->allocations % parts,
-                         .cpu_ns = c->cpu_ns / parts + c->cpu_ns % parts,
-                         .lock_ns = c->lock_ns / parts + c->lock_ns % parts,
-                         .disk_ns = c->disk_ns / parts + c->disk_ns % parts,
-                         .sleep_ns = c->sleep_ns / parts + c->sleep_ns % parts};
-}
-
 /* --- groups: the requests that an interval is shared by (rule 5) -------------------------------------------------------- */
 
 struct group {
@@ -147,16 +64,22 @@ static struct group group_of_claim(const struct thread *t)
     return (struct group){.exchange = t->exchange, .count = t->count, .first_id = t->first_id, .last_id = t->last_id};
 }
 
-/* Divided equally, the remainder to the first. Members that were given up meanwhile leave their share to outside. */
-static void divide(struct activity *a, const struct group *g, const struct cost *c)
+/*
+ * Divided equally, the remainder to the first. Members that were given up meanwhile leave their share to outside. While
+ * one is worked on the others wait for it, which is no wait of the thread: unknown.
+ */
+static void divide(struct activity *a, const struct group *g, const struct cost *c, const struct stretch *when)
 {
-    struct cost share = cost_share(c, g->count), part = cost_first_share(c, g->count);
+    struct cost share = cost_share(c, g->count), part = cost_first_share(c, &share, g->count);
+    struct stretch busy = *when;
     uint32_t index = g->exchange, n;
+    busy.calm = busy.calls_out = false;
     for (n = 0; n < g->count && index; n++) {
         struct exchange *e = spans_at(a->spans, index);
         if (e->span.id < g->first_id || e->span.id > g->last_id)
             break;
         cost_add(&e->span.cost, &part);
+        wall_charge(e, &busy, &part);
         part = share;
         e->span.inferred |= INFERRED_COST;
         if (e->span.shared < g->count)
@@ -169,14 +92,51 @@ static void divide(struct activity *a, const struct group *g, const struct cost 
     }
 }
 
-static void charge(struct activity *a, const struct group *g, const struct cost *c)
+static void charge(struct activity *a, const struct group *g, const struct cost *c, const struct stretch *when)
 {
     if (g->count > 1) {
-        divide(a, g, c);
+        divide(a, g, c, when);
         return;
     }
     struct exchange *e = spans_at(a->spans, g->exchange);
-    cost_add(e->span.id == g->first_id ? &e->span.cost : &a->outside, c);
+    if (e->span.id != g->first_id) {
+        cost_add(&a->outside, c);
+        return;
+    }
+    cost_add(&e->span.cost, c);
+    wall_charge(e, when, c);
+}
+
+/* --- waits: of whom it is not sure that they were a request's own --------------------------------------------------------- */
+
+static inline bool has_waits(const struct cost *c)
+{
+    return (c->lock_ns | c->sleep_ns) != 0;
+}
+
+static void waits_outside(struct activity *a, struct cost *c)
+{
+    a->outside.lock_ns += c->lock_ns;
+    a->outside.sleep_ns += c->sleep_ns;
+    c->lock_ns = c->sleep_ns = 0;
+}
+
+/* The thread still works for its claim: it is not finished, and no other thread took it up. */
+static bool goes_on(const struct activity *a, const struct thread *t)
+{
+    const struct exchange *e = spans_at(a->spans, t->exchange);
+    return t->claim == CLAIM_SPANS && !t->over && e->span.id == t->first_id && e->lane == t->lane;
+}
+
+/* Is what the event touches the claim itself, a call of its own or the request whose call it was? */
+static bool is_kin(const struct activity *a, const struct thread *t, const struct group *g, const struct dialogue *d)
+{
+    if (g->first_id <= t->last_id && g->last_id >= t->first_id)
+        return true;
+    if (t->count > 1 || g->count > 1)
+        return t->dialogue == d;
+    return spans_at(a->spans, g->exchange)->span.parent == t->first_id ||
+           spans_at(a->spans, t->exchange)->span.parent == g->first_id;
 }
 
 /* --- samples: they go where the interval's cost goes -------------------------------------------------------------------- */
@@ -254,6 +214,17 @@ static void release(struct activity *a, struct thread *t)
     t->dialogue = NULL;
 }
 
+/* What the event in hand tells of a measurement. */
+static void note_measured(const struct activity *a, const struct thread *t, const struct group *g)
+{
+    uint32_t index = g->exchange;
+    for (uint32_t n = 0; n < g->count; n++) {
+        struct exchange *e = spans_at(a->spans, index);
+        e->state |= t->measured;
+        index = e->next;
+    }
+}
+
 static void hold(const struct activity *a, const struct group *g)
 {
     uint32_t index = g->exchange;
@@ -294,12 +265,20 @@ static void serve(const struct activity *a, struct thread *t, const struct group
     }
 }
 
+/* The one request that it works for has come as a whole: what the thread waits for is not its rest. */
+static bool is_asked(const struct activity *a, const struct thread *t)
+{
+    const struct exchange *e = spans_at(a->spans, t->exchange);
+    return !t->over && t->count == 1 && e->span.id == t->first_id && e->state & REQUEST_OVER;
+}
+
 /* --- events -------------------------------------------------------------------------------------------------------------- */
 
 static void end_claim(struct activity *a, struct thread *t, uint64_t time_ns)
 {
     if (t->claim == CLAIM_SPANS) {
         t->kept_until = time_ns + FINAL_NS;
+        t->paused = is_asked(a, t) ? t->first_id : 0;
         if (all_over(a, t))
             t->claim = CLAIM_AFTER;
         else
@@ -313,7 +292,17 @@ static void drop_kept(struct activity *a, struct thread *t)
 {
     cost_add(&a->outside, &t->kept);
     t->kept = (struct cost){0};
+    t->kept_from_ns = 0;
     samples_outside(a, &t->samples_kept);
+}
+
+/* The interval in hand lies in a gap: its owner, if any, comes later (rule 4). */
+static void keep(struct activity *a, struct thread *t)
+{
+    cost_add(&t->kept, &t->delta);
+    if (!t->kept_from_ns)
+        t->kept_from_ns = t->stretch.from_ns;
+    samples_keep(a, t);
 }
 
 void activity_wait(struct activity *a, struct thread *t, uint64_t time_ns)
@@ -349,13 +338,28 @@ static void resume_deferred(struct thread *t)
 /* What it cost up to now since the last event that was charged. */
 static void take_interval(struct thread *t, const struct totals *now)
 {
-    struct cost more = advance(&t->last, now);
+    struct cost more = cost_advance(&t->last, now);
     if (t->deferring) {
         resume_deferred(t);
         cost_add(&t->delta, &more);
     } else {
         t->delta = more;
     }
+}
+
+static inline void begin_stretch(const struct activity *a, struct thread *t, const struct item *item)
+{
+    bool waited = item->event->flags & EVENT_WAITED, known = item->cpu_known;
+    if (!t->deferring) {
+        t->stretch.from_ns = t->at_ns ? t->at_ns : item->time_ns;
+        t->stretch.calm = a->waits && known && t->measured & CPU_SEEN && !waited;
+    }
+    t->stretch.to_ns = item->time_ns;
+    t->stretch.entry_ns = item->entry_ns;
+    t->stretch.calls_out = item->event->type == EVENT_CONNECT;
+    t->measured = (known ? CPU_SEEN : CPU_MISSED) | (a->waits ? WAITS_SEEN : 0);
+    if (item->time_ns > t->at_ns)
+        t->at_ns = item->time_ns;
 }
 
 void activity_interval(struct activity *a, struct thread *t, const struct item *item)
@@ -367,6 +371,7 @@ void activity_interval(struct activity *a, struct thread *t, const struct item *
         }
         activity_wait(a, t, item->time_ns); /* nothing more was counted before it, or TURN told of it */
     }
+    begin_stretch(a, t, item);
     take_interval(t, &item->total);
 }
 
@@ -382,27 +387,48 @@ void activity_sample(struct activity *a, struct thread *t, uint32_t list)
 /* Frees go to the requests that are finished, the rest to `next` (rule 4). */
 static void split(struct activity *a, const struct group *finished, struct cost *next, const struct cost *delta)
 {
+    static const struct stretch never;
     if (delta->freed) {
         struct cost frees = {.freed = delta->freed};
-        charge(a, finished, &frees);
+        charge(a, finished, &frees, &never);
     }
     struct cost rest = *delta;
     rest.freed = 0;
     cost_add(next, &rest);
 }
 
-/*
- * Charges the interval in hand to the claim, and returns what is for what the event touches: `any` request at all, a
- * `fresh` one.
- */
-static struct cost settle_interval(struct activity *a, struct thread *t, bool any, bool fresh)
+/* The interval in hand to the requests that the thread worked for. */
+static void charge_claim(struct activity *a, struct thread *t, bool waits_too)
 {
-    struct cost next = t->kept;
     struct group old = group_of_claim(t);
+    if (has_waits(&t->delta) && !waits_too)
+        waits_outside(a, &t->delta);
+    charge(a, &old, &t->delta, &t->stretch);
+    samples_belong(a, &old, &t->samples);
+}
+
+/* What an event touches, and what is its own of the time before it. */
+struct touch {
+    const struct dialogue *d;
+    struct group group;
+    bool any, fresh;
+    struct cost next;
+    struct stretch when; /* of `next` */
+};
+
+/* Charges the interval in hand to the claim; what is for what the event touches stands in `next`. */
+static void settle_interval(struct activity *a, struct thread *t, struct touch *x)
+{
+    struct group old = group_of_claim(t);
+    x->when = t->stretch;
+    x->when.calm = false;
+    x->when.from_ns = t->kept_from_ns ? t->kept_from_ns : t->stretch.from_ns;
+    x->next = t->kept;
     t->kept = (struct cost){0};
+    t->kept_from_ns = 0;
     switch ((enum claim)t->claim) {
     case CLAIM_NONE:
-        cost_add(&next, &t->delta);
+        cost_add(&x->next, &t->delta);
         samples_keep(a, t);
         break;
     case CLAIM_OUTSIDE:
@@ -410,80 +436,172 @@ static struct cost settle_interval(struct activity *a, struct thread *t, bool an
         samples_outside(a, &t->samples);
         break;
     case CLAIM_SPANS:
-        if (t->over && any && fresh) {
-            split(a, &old, &next, &t->delta);
+        if (t->over && x->any && x->fresh) {
+            split(a, &old, &x->next, &t->delta);
             samples_keep(a, t);
         } else {
-            charge(a, &old, &t->delta);
-            samples_belong(a, &old, &t->samples);
+            charge_claim(a, t, goes_on(a, t) && (!x->any || is_kin(a, t, &x->group, x->d)));
         }
         break;
     case CLAIM_AFTER:
-        cost_add(&next, &t->delta);
+        cost_add(&x->next, &t->delta);
         samples_keep(a, t);
-        if (any) {
-            struct cost gap = next;
-            next = (struct cost){0};
-            split(a, &old, &next, &gap);
+        if (x->any) {
+            struct cost gap = x->next;
+            x->next = (struct cost){0};
+            split(a, &old, &x->next, &gap);
         }
         break;
     }
-    return next;
 }
 
-void activity_touch(struct activity *a, struct thread *t, struct dialogue *d, bool fresh)
+static void claim(const struct activity *a, struct thread *t, const struct group *g, struct dialogue *d)
 {
-    struct group g;
-    bool any = d && group_of(a->spans, d, &g);
-    if (any && g.count == 1 && t->count == 1 && g.first_id == t->first_id && t->claim == CLAIM_SPANS && !t->over) {
-        charge(a, &g, &t->delta); /* the same request goes on: by far the most frequent */
-        samples_belong(a, &g, &t->samples);
-        t->over = g.over;
-        serve(a, t, &g);
-        return;
-    }
-    struct cost next = settle_interval(a, t, any, fresh);
-    if (any)
-        hold(a, &g);
+    t->claim = CLAIM_SPANS;
+    t->over = g->over;
+    t->exchange = g->exchange;
+    t->count = g->count;
+    t->first_id = g->first_id;
+    t->last_id = g->last_id;
+    t->dialogue = d;
+    t->paused = 0;
+    serve(a, t, g);
+}
+
+/* A client's request whose answer is here: its thread goes on with the request that it was for. */
+static bool return_to_caller(const struct activity *a, const struct group *g, struct group *caller)
+{
+    const struct exchange *e = spans_at(a->spans, g->exchange);
+    if (!g->over || g->count > 1 || e->span.side != SIDE_CLIENT || !e->parent)
+        return false;
+    const struct exchange *p = spans_at(a->spans, e->parent);
+    if (p->span.id != e->span.parent || p->state & TIME_OVER)
+        return false;
+    *caller = (struct group){.exchange = e->parent, .count = 1, .first_id = p->span.id, .last_id = p->span.id};
+    return true;
+}
+
+/* From here on the thread works for these. */
+static void take_over(struct activity *a, struct thread *t, const struct group *g, struct dialogue *d)
+{
+    struct group caller;
+    bool returns = return_to_caller(a, g, &caller);
+    hold(a, returns ? &caller : g);
     release(a, t);
-    if (!any) {
-        cost_add(&a->outside, &next);
+    if (returns)
+        claim(a, t, &caller, spans_at(a->spans, caller.exchange)->dialogue);
+    else
+        claim(a, t, g, d);
+}
+
+static void touch(struct activity *a, struct thread *t, struct touch *x, struct dialogue *d)
+{
+    uint64_t paused = t->paused;
+    settle_interval(a, t, x);
+    t->paused = 0;
+    if (!x->any) {
+        release(a, t);
+        cost_add(&a->outside, &x->next);
         samples_outside(a, &t->samples_kept);
         t->claim = CLAIM_OUTSIDE;
         return;
     }
-    if (!cost_is_zero(&next))
-        charge(a, &g, &next);
-    samples_belong(a, &g, &t->samples_kept);
-    t->claim = CLAIM_SPANS;
-    t->over = g.over;
-    t->exchange = g.exchange;
-    t->count = g.count;
-    t->first_id = g.first_id;
-    t->last_id = g.last_id;
-    t->dialogue = d;
-    serve(a, t, &g);
+    bool resumed = paused && x->group.count == 1 && x->group.first_id == paused;
+    if (has_waits(&x->next) && !resumed)
+        waits_outside(a, &x->next); /* it idled, or waited for another request's sake */
+    note_measured(a, t, &x->group);
+    if (!cost_is_zero(&x->next))
+        charge(a, &x->group, &x->next, &x->when);
+    samples_belong(a, &x->group, &t->samples_kept);
+    take_over(a, t, &x->group, d);
+}
+
+void activity_touch(struct activity *a, struct thread *t, struct dialogue *d, bool fresh)
+{
+    struct touch x = {.d = d, .fresh = fresh};
+    x.any = d && group_of(a->spans, d, &x.group);
+    struct group *g = &x.group;
+    if (x.any && g->count == 1 && t->count == 1 && g->first_id == t->first_id && t->claim == CLAIM_SPANS && !t->over) {
+        spans_at(a->spans, g->exchange)->state |= t->measured;
+        charge_claim(a, t, true); /* the same request goes on: by far the most frequent */
+        if (g->over && d->side == SIDE_CLIENT) {
+            take_over(a, t, g, d);
+        } else {
+            t->over = g->over;
+            serve(a, t, g);
+        }
+        return;
+    }
+    touch(a, t, &x, d);
 }
 
 void activity_stay(struct activity *a, struct thread *t)
 {
-    struct group old = group_of_claim(t);
     switch ((enum claim)t->claim) {
     case CLAIM_NONE:
     case CLAIM_AFTER:
-        cost_add(&t->kept, &t->delta);
-        samples_keep(a, t);
+        keep(a, t);
         break;
     case CLAIM_OUTSIDE:
         cost_add(&a->outside, &t->delta);
         samples_outside(a, &t->samples);
         break;
     case CLAIM_SPANS:
-        charge(a, &old, &t->delta);
-        samples_belong(a, &old, &t->samples);
+        charge_claim(a, t, goes_on(a, t));
         break;
     }
     t->delta = (struct cost){0};
+}
+
+/* --- calls to what is not read --------------------------------------------------------------------------------------------- */
+
+/* The request that a thread surely works for, 0: none. */
+static uint32_t served(const struct activity *a, const struct thread *t)
+{
+    if (t->claim != CLAIM_SPANS || t->over || !t->serving)
+        return 0;
+    const struct exchange *e = spans_at(a->spans, t->serving_exchange);
+    return e->span.id == t->serving && !(e->state & TIME_OVER) ? t->serving_exchange : 0;
+}
+
+/* The request for which bytes were written there last, while it lasts. */
+static uint32_t caller(const struct activity *a, const struct outcall *c)
+{
+    const struct exchange *e = spans_at(a->spans, c->exchange);
+    return c->id && !c->ambiguous && e->span.id == c->id && !(e->state & TIME_OVER) ? c->exchange : 0;
+}
+
+void activity_call_end(struct activity *a, struct outcall *c, uint64_t time_ns)
+{
+    if (c->open)
+        span_call_end(a->spans, c->exchange, c->id, time_ns);
+    c->open = false;
+}
+
+bool activity_call(struct activity *a, struct thread *t, struct outcall *c, enum way way, uint64_t time_ns)
+{
+    uint32_t from = way == OUT ? served(a, t) : 0, index = from ? from : caller(a, c);
+    if (from && c->open && c->id != spans_at(a->spans, from)->span.id && caller(a, c))
+        c->ambiguous = true; /* two requests at once: whose answer comes, nobody can tell */
+    if (c->ambiguous)
+        activity_call_end(a, c, time_ns);
+    if (!index || c->ambiguous)
+        return false;
+    struct exchange *e = spans_at(a->spans, index);
+    struct touch x = {.d = e->dialogue, .any = true};
+    x.group = (struct group){.exchange = index, .count = 1, .first_id = e->span.id, .last_id = e->span.id};
+    t->stretch.calls_out = way == IN;
+    touch(a, t, &x, e->dialogue);
+    if (way == IN) {
+        activity_call_end(a, c, time_ns);
+    } else if (!c->open || c->id != e->span.id) {
+        activity_call_end(a, c, time_ns);
+        c->id = e->span.id;
+        c->exchange = index;
+        c->open = true;
+        span_call_begin(a->spans, index, time_ns);
+    }
+    return true;
 }
 
 void activity_undecided(struct activity *a, struct thread *t, uint64_t time_ns)
@@ -534,11 +652,19 @@ struct thread *activity_thread(struct activity *a, const struct item *item, stru
     return t->number == item->thread ? t : begin_thread(a, t, item, image);
 }
 
+/* No event ends it: when in it something happened is not known. */
+static void end_stretch(struct thread *t)
+{
+    t->stretch = (struct stretch){.from_ns = t->at_ns, .to_ns = t->at_ns, .entry_ns = t->at_ns};
+}
+
 void activity_total(struct activity *a, struct thread *t, const struct totals *now)
 {
     struct group old = group_of_claim(t);
     take_interval(t, now);
+    end_stretch(t);
     if (t->claim == CLAIM_SPANS && t->over) {
+        waits_outside(a, &t->delta);
         split(a, &old, &t->kept, &t->delta);
         samples_keep(a, t);
         t->claim = CLAIM_AFTER;
@@ -568,6 +694,7 @@ void activity_thread_end(struct activity *a, struct thread *t, const struct tota
 {
     if (final || t->deferring) {
         take_interval(t, final ? final : &t->last);
+        end_stretch(t);
         activity_stay(a, t);
     }
     cost_add(&a->outside, &t->kept);
@@ -599,6 +726,8 @@ void activity_image_end(struct activity *a, struct image *image, const struct to
     struct cost told = cost_of(final), unseen = cost_above(&told, &image->charged);
     cost_add(&a->outside, &unseen);
     cost_add(&image->charged, &unseen);
+    a->unseen_cpu_ns += unseen.cpu_ns;
+    told.cpu_ns = image->charged.cpu_ns; /* /proc is asked once a second: events may have shown more */
     image->told = told;
 }
 
@@ -648,6 +777,11 @@ struct cost activity_charged(const struct activity *a, const struct image *image
         cost_add(&sum, &c);
     }
     return sum;
+}
+
+uint64_t activity_unseen_cpu(const struct activity *a)
+{
+    return a->unseen_cpu_ns;
 }
 
 uint32_t activity_lanes(const struct activity *a)

@@ -12,6 +12,7 @@
 
 #include "collector/order.h"
 #include "collector/span.h"
+#include "collector/wall.h"
 
 /* Whose the interval is that began with the thread's last event. */
 enum claim {
@@ -34,6 +35,11 @@ struct thread {
     struct cost deferred; /* of the interval in hand, up to a sample that lies in it */
     bool deferring;
     uint32_t samples, samples_kept; /* lists (below): of the interval in hand; as `kept` */
+    uint64_t kept_from_ns; /* begin of what is kept, 0: nothing is */
+    struct stretch stretch; /* the interval in hand */
+    uint64_t at_ns;     /* time of its last event */
+    uint32_t measured;  /* exchange.state of the requests that the event in hand touches */
+    uint64_t paused;    /* the unfinished request that it worked for when it began to wait, 0: none, or several */
     uint64_t kept_until; /* a wait after this time sends what is kept to outside */
     /* claim */
     uint8_t claim; /* enum claim */
@@ -70,7 +76,7 @@ struct sample_lists {
 };
 
 struct activity;
-struct activity *activity_new(struct spans *);
+struct activity *activity_new(struct spans *, bool waits); /* waits: lock, disk and sleep are measured */
 void activity_free(struct activity *);
 
 /* The thread of an event, begun if it is new; what was in its lane before has ended. */
@@ -86,6 +92,18 @@ void activity_interval(struct activity *, struct thread *, const struct item *);
 void activity_touch(struct activity *, struct thread *, struct dialogue *, bool fresh);
 void activity_undecided(struct activity *, struct thread *, uint64_t time_ns); /* of one whose protocol is not known yet */
 void activity_stay(struct activity *, struct thread *);                        /* any other event */
+/*
+ * Bytes of a connection that this process opened and that is not read moved. Written while the thread worked for one
+ * request, they are a call of it, over when an answer comes. False: nobody's that is known.
+ */
+struct outcall {
+    uint64_t id; /* of the request that wrote there last */
+    uint32_t exchange;
+    bool open;      /* no answer yet */
+    bool ambiguous; /* several requests used it at once */
+};
+bool activity_call(struct activity *, struct thread *, struct outcall *, enum way, uint64_t time_ns);
+void activity_call_end(struct activity *, struct outcall *, uint64_t time_ns);
 /* A sample, which divides no interval: its cost is charged with the next event. `list`: 0 for a free. */
 void activity_sample(struct activity *, struct thread *, uint32_t list);
 void activity_lists(struct activity *, const struct sample_lists *); /* copied; none before: nobody samples */
@@ -109,6 +127,8 @@ void activity_sweep(struct activity *, uint64_t time_ns);
 
 /* Charged to no request so far, with what is kept and what is in progress: as if it all ended now. */
 struct cost activity_outside(const struct activity *);
+/* CPU of images that have ended which no event had shown: a part of outside. */
+uint64_t activity_unseen_cpu(const struct activity *);
 /* Sum of the totals that were charged, for a process with its threads. */
 struct cost activity_charged(const struct activity *, const struct image *);
 

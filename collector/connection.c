@@ -207,6 +207,7 @@ void connection_end(struct connections *cs, struct connection *c, uint64_t time_
     else
         stream_end(cs, c, &now);
     span_settle(cs->spans, &c->dialogue);
+    activity_call_end(cs->activity, &c->call, time_ns);
     stream_forget(cs, c);
     holders_clear(cs, c);
     c->over = true;
@@ -479,7 +480,10 @@ static void on_bytes(struct connections *cs, struct connection *c, struct thread
     }
     c->messages_begun = false;
     stream_take(cs, c, t, item, way);
-    if (c->reading == READING_UNDECIDED)
+    if (c->origin == ORIGIN_OPENED && c->reading != READING_PARSER &&
+        activity_call(cs->activity, t, &c->call, way, item->time_ns))
+        ;
+    else if (c->reading == READING_UNDECIDED)
         activity_undecided(cs->activity, t, item->time_ns);
     else
         activity_touch(cs->activity, t, &c->dialogue, handed || c->messages_begun);

@@ -71,6 +71,7 @@ struct connection {
     uint64_t unheld[2]; /* of an unsure one, bytes for which there was no room to hold them */
     uint64_t connect_parent; /* server span in which connect was called */
     uint32_t connect_exchange;
+    struct outcall call; /* of a request of ours to an opened one that is not read */
     uint32_t hold;     /* held bytes, 0 none */
     uint32_t next_over; /* slot of the next one that is over */
     uint32_t unread_row;

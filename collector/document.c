@@ -436,7 +436,8 @@ static uint64_t own_key(const struct document_writer *w, uint32_t endpoint)
 static char *put_trace(const struct document_writer *w, char *p, const struct row_span *s)
 {
     static const uint8_t none[16];
-    bool lone = !s->parent && (!s->downstream_ns || s->downstream_ns == UINT64_MAX);
+    bool calls = s->side == SIDE_SERVER && s->downstream_ns && s->downstream_ns != UINT64_MAX;
+    bool lone = !s->parent && !calls;
     if (lone && !memcmp(s->trace, none, sizeof none))
         return p;
     p = PUT(p, "\"trace\":{\"id\":\"");

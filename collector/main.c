@@ -279,7 +279,7 @@ static bool take_items(struct collector *c)
 static void resume_process(void *to, const struct store_process *p)
 {
     struct collector *c = to;
-    struct totals total = {.allocated = p->allocated, .freed = p->freed, .allocations = p->allocations};
+    struct totals total = {.allocated = p->allocated, .freed = p->freed, .allocations = p->allocations, .cpu_ns = p->cpu_ns};
     if (p->ended)
         return;
     pipeline_resume_process(c->pipeline, p->process, &total);

@@ -43,7 +43,7 @@ struct pipeline *pipeline_new(const struct options *o, const struct feedback *fe
     p->killed = calloc(IN_FLIGHT_MAX, sizeof *p->killed);
     p->spans = spans_new((uint32_t)o->open_spans, rollup_span, rollup);
     if (p->spans)
-        p->activity = activity_new(p->spans);
+        p->activity = activity_new(p->spans, o->waits);
     if (p->activity)
         p->connections = connections_new(o, protocols, feedback, p->spans, p->activity);
     if (p->connections)
@@ -170,6 +170,7 @@ static struct flow flow_now(struct pipeline *p)
     struct flow f = p->connections->flow;
     image_each(p->connections->images, count_image, &s);
     f.outside = activity_outside(p->activity);
+    f.unseen_cpu_ns = activity_unseen_cpu(p->activity) + s.beyond.cpu_ns;
     cost_add(&f.outside, &s.beyond);
     f.outside_in = f.bytes_in - charged->bytes[IN];
     f.outside_out = f.bytes_out - charged->bytes[OUT];
@@ -209,6 +210,18 @@ static void on_tick(struct pipeline *p, uint64_t time_ns)
         tick_rollup(p, false);
 }
 
+/* With at least the CPU that its events showed. */
+static void tell_end(struct pipeline *p, const struct item *item)
+{
+    const struct image *image = image_find(p->connections->images, item->process);
+    struct fact f = *item->fact;
+    struct item told = *item;
+    if (image && image->told.cpu_ns > f.cpu_ns)
+        f.cpu_ns = image->told.cpu_ns;
+    told.fact = &f;
+    rollup_fact(p->rollup, &told);
+}
+
 static void on_fact(struct pipeline *p, const struct item *item)
 {
     connection_fact(p->connections, item);
@@ -216,8 +229,10 @@ static void on_fact(struct pipeline *p, const struct item *item)
         item->fact->kind == FACT_PROCESS_END)
         heap_fact(p->heap, item);
     switch (item->fact->kind) {
-    case FACT_PROCESS:
     case FACT_PROCESS_END:
+        tell_end(p, item);
+        break;
+    case FACT_PROCESS:
     case FACT_REAPED:
     case FACT_STREAM:
     case FACT_COMMAND_END:

@@ -136,6 +136,7 @@ static void put_latency(struct out *o, const char *name, const struct report_lat
 {
     bool known = t->count > 0;
     open_at(o, name, '{');
+    number_at(o, "sum", known ? t->sum : UNKNOWN);
     number_at(o, "mean", known ? t->mean : UNKNOWN);
     number_at(o, "p50", known ? t->p50 : UNKNOWN);
     number_at(o, "p90", known ? t->p90 : UNKNOWN);
@@ -156,20 +157,24 @@ static void put_statuses(struct out *o, const struct report_endpoint *e)
     shut(o, '}');
 }
 
-static void put_waits(struct out *o, const struct report_endpoint *e)
+/* Where a duration went: these, the CPU within it, and what is left. */
+static void put_waits(struct out *o, const struct report_measured *m, uint64_t duration_ns)
 {
-    if (e->lock_ns == UNKNOWN && e->disk_ns == UNKNOWN && e->downstream_ns == UNKNOWN &&
-        e->sleep_ns == UNKNOWN) {
+    const uint64_t part[] = {m->cpu_ns, m->lock_ns, m->disk_ns, m->downstream_ns, m->sleep_ns, m->runqueue_ns};
+    uint64_t known = 0;
+    if (m->lock_ns == UNKNOWN) {
         number_at(o, "waits_ns", UNKNOWN);
         return;
     }
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++)
+        known += part[i] == UNKNOWN ? 0 : part[i];
     open_at(o, "waits_ns", '{');
-    number_at(o, "lock", e->lock_ns);
-    number_at(o, "disk", e->disk_ns);
-    number_at(o, "downstream", e->downstream_ns);
-    number_at(o, "sleep", e->sleep_ns);
-    number_at(o, "runqueue", UNKNOWN);
-    number_at(o, "unknown", UNKNOWN);
+    number_at(o, "lock", m->lock_ns);
+    number_at(o, "disk", m->disk_ns);
+    number_at(o, "downstream", m->downstream_ns);
+    number_at(o, "sleep", m->sleep_ns);
+    number_at(o, "runqueue", m->runqueue_ns);
+    number_at(o, "unknown", duration_ns > known ? duration_ns - known : 0);
     shut(o, '}');
 }
 
@@ -199,7 +204,8 @@ static void put_endpoint(struct out *o, const struct report_endpoint *e)
     number_at(o, "retained_bytes", e->retained);
     shut(o, '}');
     number_at(o, "cpu_ns", e->cpu_ns);
-    put_waits(o, e);
+    number_at(o, "cpu_wall_ns", e->measured.cpu_ns);
+    put_waits(o, &e->measured, e->latency.sum);
     shut(o, '}');
 }
 
@@ -231,6 +237,7 @@ static void put_flow(struct out *o, const struct report *r)
     number_at(o, "freed_bytes", r->heap_counted ? r->outside.freed : UNKNOWN);
     number_at(o, "allocations", r->heap_counted ? r->outside.allocations : UNKNOWN);
     number_at(o, "cpu_ns", cpu_is_charged(r) ? r->outside.cpu_ns : UNKNOWN);
+    number_at(o, "cpu_unseen_ns", cpu_is_charged(r) ? r->outside.unseen_cpu_ns : UNKNOWN);
     shut(o, '}');
     open_at(o, "connections", '{');
     number_at(o, "accepted", r->connections.accepted);
@@ -322,6 +329,16 @@ static void put_slowest(struct out *o, const struct report *r)
         number_at(o, "first_byte", s->first_ns);
         number_at(o, "send", s->send_ns);
         shut(o, '}');
+        struct report_measured measured = {.cpu_ns = s->cpu_ns,
+                                           .lock_ns = s->lock_ns,
+                                           .disk_ns = s->disk_ns,
+                                           .sleep_ns = s->sleep_ns,
+                                           .runqueue_ns = s->runqueue_ns,
+                                           .downstream_ns = s->lock_ns == UNKNOWN       ? UNKNOWN
+                                                            : s->downstream_ns == UNKNOWN ? 0
+                                                                                        : s->downstream_ns};
+        number_at(o, "cpu_wall_ns", s->cpu_ns);
+        put_waits(o, &measured, s->duration_ns);
         shut(o, '}');
     }
     shut(o, ']');

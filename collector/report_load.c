@@ -272,7 +272,7 @@ static void load_intervals(struct loader *l)
            "sum(inherited), sum(bytes_in),"
            " sum(bytes_out), sum(outside_in), sum(outside_out), sum(outside_allocated), "
            "sum(outside_freed),"
-           " sum(outside_allocations), sum(outside_cpu_ns) FROM r_interval WHERE interval >= ?");
+           " sum(outside_allocations), sum(outside_cpu_ns), sum(unseen_cpu_ns) FROM r_interval WHERE interval >= ?");
     if (st)
         sqlite3_bind_int64(st, 1, (sqlite3_int64)l->first_interval);
     if (load_next(l, st)) {
@@ -281,7 +281,7 @@ static void load_intervals(struct loader *l)
             &r->connections.accepted, &r->connections.opened,    &r->connections.inherited,
             &r->connections.bytes_in, &r->connections.bytes_out, &r->outside.bytes_in,
             &r->outside.bytes_out,    &r->outside.allocated,     &r->outside.freed,
-            &r->outside.allocations,  &r->outside.cpu_ns};
+            &r->outside.allocations,  &r->outside.cpu_ns, &r->outside.unseen_cpu_ns};
         for (int i = 0; i < (int)(sizeof to / sizeof *to); i++)
             *to[i] = load_u64(st, i);
     }

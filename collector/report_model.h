@@ -156,6 +156,7 @@ struct report {
     } connections;
     struct {
         uint64_t bytes_in, bytes_out, allocated, freed, allocations, cpu_ns; /* cpu_ns UNKNOWN */
+        uint64_t unseen_cpu_ns; /* of it, what no event showed */
     } outside;
     struct {
         uint64_t written, drained, late, lost[LOSS_COUNT], lost_sum;

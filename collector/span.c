@@ -7,6 +7,7 @@
  * Failure: at the bound the oldest ends as unfinished, counted in bound_spans.
  */
 #include "collector/span.h"
+#include "collector/wall.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -123,6 +124,7 @@ static void leave(struct spans *s, struct exchange *e)
         s->charged.bytes[IN] += e->span.bytes[IN];
         s->charged.bytes[OUT] += e->span.bytes[OUT];
         s->charged.count++;
+        wall_finish(e);
         s->hand_on(s->to, &e->span);
     }
     uint32_t index = spans_index(s, e);
@@ -147,6 +149,28 @@ static void children_pause(struct exchange *p, uint64_t until)
     p->child_since = until;
 }
 
+static void child_ends(struct exchange *p, uint64_t time_ns)
+{
+    if (!p->children)
+        return;
+    if (p->children == 1 && !(p->state & TIME_OVER))
+        children_pause(p, time_ns);
+    p->children--;
+}
+
+void span_call_begin(struct spans *s, uint32_t index, uint64_t time_ns)
+{
+    struct exchange *p = &s->pool[index];
+    if (!p->children++)
+        p->child_since = time_ns;
+}
+
+void span_call_end(struct spans *s, uint32_t index, uint64_t id, uint64_t time_ns)
+{
+    if (s->pool[index].span.id == id)
+        child_ends(&s->pool[index], time_ns);
+}
+
 static void time_is_over(struct spans *s, struct exchange *e)
 {
     struct dialogue *d = e->dialogue;
@@ -159,11 +183,8 @@ static void time_is_over(struct spans *s, struct exchange *e)
     if (e->children)
         children_pause(e, p->end_ns);
     struct exchange *parent = parent_of(s, e);
-    if (parent && parent->children) {
-        if (parent->children == 1 && !(parent->state & TIME_OVER))
-            children_pause(parent, p->end_ns);
-        parent->children--;
-    }
+    if (parent)
+        child_ends(parent, p->end_ns);
     if (!d->over_count || p->id < s->pool[d->over_first].span.id)
         d->over_first = spans_index(s, e);
     if (!d->over_count++ || p->id > d->over_last_id)
@@ -285,8 +306,7 @@ static void take_parent(struct spans *s, struct dialogue *d, struct exchange *e,
     struct exchange *p = d->parent ? parent_of(s, e) : NULL;
     if (!p || p->state & TIME_OVER)
         return;
-    if (!p->children++)
-        p->child_since = time_ns;
+    span_call_begin(s, e->parent, time_ns);
 }
 
 static uint32_t begin_request(struct spans *s, struct dialogue *d, const struct message *m, enum way way,
@@ -314,7 +334,7 @@ static uint32_t begin_request(struct spans *s, struct dialogue *d, const struct 
     } else {
         p->first_out_ns = p->last_out_ns = now->time_ns;
         p->start_ns = now->entry_ns;
-        take_parent(s, d, e, p->start_ns);
+        take_parent(s, d, e, now->time_ns); /* the write itself is the parent's work */
     }
     return index;
 }

@@ -143,7 +143,10 @@ enum exchange_state {
     STATUS_SEEN = 1 << 3,
     RESPONSE_OVER = 1 << 4,
     TIME_OVER = 1 << 5, /* nothing more will come of it but costs */
-    UNCOUNTED = 1 << 6  /* its bytes and costs are outside: never a whole request, or cut off by a signal */
+    UNCOUNTED = 1 << 6, /* its bytes and costs are outside: never a whole request, or cut off by a signal */
+    CPU_SEEN = 1 << 7,   /* at an event of it the thread's CPU clock was known; at another not: */
+    CPU_MISSED = 1 << 8,
+    WAITS_SEEN = 1 << 9
 };
 
 /*
@@ -152,14 +155,14 @@ enum exchange_state {
  */
 struct exchange {
     uint64_t began[2];      /* enum way: stream positions of its messages' first bytes */
-    uint64_t child_since;   /* since when `children` is not 0 */
+    uint64_t child_since;   /* since when `children` is not 0, and later by what the request did itself meanwhile */
     uint32_t next, previous; /* of its connection, in order of beginning */
     uint32_t older, newer;   /* of all */
     uint32_t claims;         /* threads whose interval in hand is its own */
     uint32_t stream;
     uint32_t lane; /* of its thread */
     uint32_t parent;   /* exchange of span.parent, when it is still there: check its id */
-    uint32_t children; /* client spans in progress that are surely its own */
+    uint32_t children; /* client spans and other calls in progress that are surely its own */
     uint32_t state;    /* enum exchange_state */
     struct dialogue *dialogue;
     struct span span;
@@ -207,6 +210,9 @@ void span_dialogue_kill(struct spans *, struct dialogue *, uint64_t time_ns,
 void span_settle(struct spans *, struct dialogue *);
 void span_unclaim(struct spans *, struct exchange *); /* one claim less, then as above */
 void span_give_up(struct spans *, struct exchange *); /* final now, whoever claims it */
+/* A call of it to what no parser reads; the end is told with the id that the exchange had. */
+void span_call_begin(struct spans *, uint32_t exchange, uint64_t time_ns);
+void span_call_end(struct spans *, uint32_t exchange, uint64_t id, uint64_t time_ns);
 
 struct exchange *spans_at(const struct spans *, uint32_t index);
 uint32_t spans_index(const struct spans *, const struct exchange *);

@@ -1,0 +1,39 @@
+/*
+ * wall.h - where the time of a request went: of each interval that is charged to it, what lies between its start and
+ * its end.
+ *
+ * In:      activity.c (intervals and what they cost), span.c (the end)
+ * Context: P
+ *
+ * CPU and waits of one thread exclude each other, so within an interval they are cut to what it lasted, CPU first. What
+ * is left of the time between two calls, when the thread was in no wait that is seen, it waited for the processor:
+ * concluded, not seen. A call that blocks on a connection of the request's own (its client is slow) is no wait of
+ * these: unknown.
+ */
+#ifndef SONDE_WALL_H
+#define SONDE_WALL_H
+
+#include "collector/span.h"
+
+/* An interval between two events of a thread, or several in a row. */
+struct stretch {
+    uint64_t from_ns, to_ns;
+    uint64_t entry_ns; /* the call that ends it began */
+    bool calm;         /* its CPU and waits are known, and the thread did not poll or idle in it */
+    bool calls_out;    /* the call that ends it waited for an outbound connection */
+};
+
+/* The part of `most` that is still free. */
+static inline uint64_t wall_take(uint64_t *room, uint64_t most)
+{
+    uint64_t n = most < *room ? most : *room;
+    *room -= n;
+    return n;
+}
+
+/* An interval that cost `c` was charged to the request. */
+void wall_charge(struct exchange *, const struct stretch *, const struct cost *c);
+/* It is final: nothing exceeds its duration. */
+void wall_finish(struct exchange *);
+
+#endif
