@@ -38,6 +38,8 @@ LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/host/%.o)
 CLI_OBJ := $(patsubst %.c,$(BUILD)/host/%.o,$(wildcard cli/*.c))
 
 TEST_UNITS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
+# inputs that a fuzz target once found something with
+TEST_UNITS += $(patsubst tests/findings/%,$(BUILD)/tests/test_findings_%,$(wildcard tests/findings/*))
 TEST_LIVE  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/live_*.c))
 # the recorder without its exported names: tests and benches link it and put their own functions into `real`
 SHIM_PARTS := $(patsubst %,$(BUILD)/pic/shim/%.o,record cpu rule sampled stack stack_switch stall lifecycle descriptor real \
@@ -88,6 +90,13 @@ $(BUILD)/tests/test_%: tests/test_%.c $(BUILD)/libcollector.a
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) -o $@ $< $(test_$*_OBJ) $(BUILD)/libcollector.a -lcmocka $(COLLECTOR_LIBS)
 
+# small tables: fast to make, and soon full
+fuzz_connection_FLAGS := -DITEM_LANES_MAX=16u -DPARSERS=12u -DHOLDS=6u -Wl,--wrap=rollup_span,--wrap=rollup_fact,--wrap=rollup_tick
+# Found inputs again, without a fuzzer; of their flags the linker's alone, as the library has its tables' full sizes.
+$(BUILD)/tests/test_findings_%: tests/fuzz_%.c tests/findings.c $(BUILD)/libcollector.a
+	@mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) -UNDEBUG -o $@ tests/findings.c $< $(filter -Wl%,$(fuzz_$*_FLAGS)) $(BUILD)/libcollector.a $(COLLECTOR_LIBS)
+
 live_heap_operators_LDFLAGS := -Wl,--no-as-needed -l:libstdc++.so.6
 
 live_io_noplt_LDFLAGS := -fno-plt
@@ -119,7 +128,7 @@ $(BUILD)/bench/bench_%: bench/bench_%.c $(BUILD)/libcollector.a
 $(BUILD)/fuzz/fuzz_%: tests/fuzz_%.c $(LIB_SRC)
 	@mkdir -p $(@D)
 	clang -std=gnu11 -D_GNU_SOURCE -O1 -g -I. -DSONDE_VERSION='"fuzz"' -DSONDE_COMMIT='"fuzz"' \
-		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $< $(LIB_SRC) $(COLLECTOR_LIBS)
+		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $< $(fuzz_$*_FLAGS) $(LIB_SRC) $(COLLECTOR_LIBS)
 
 tests: $(TEST_UNITS) $(TEST_LIVE) $(TEST_TOOLS) $(BUILD)/tests/partial_malloc.so
 

@@ -419,7 +419,10 @@ static struct connection *meet(struct connections *cs, const struct item *item, 
     cs->flow.inherited += !returned;
     if (e->offset || e->flags & EVENT_OFFSET_UNKNOWN) {
         c->reading = READING_LATE;
-        c->shift[way] = 0 - e->offset;
+        if (e->flags & EVENT_OFFSET_UNKNOWN)
+            c->offset_image[way] = 0; /* the next offset that is known tells */
+        else
+            c->shift[way] = 0 - e->offset;
         c->offset_image[!way] = 0;
     }
     return c;

@@ -87,7 +87,9 @@ struct item {
     const struct fact *fact;
 };
 
+#ifndef ITEM_LANES_MAX /* a fuzzer has fewer */
 #define ITEM_LANES_MAX 65536u
+#endif
 
 struct source {
     int (*next)(void *self, struct item *out); /* 1 item, 0 none now, -errno; -ENODATA: the stream has ended */

@@ -12,8 +12,10 @@
 #include "wire/arena.h"
 
 #define GAP_MAX (UINT64_C(1) << 40) /* an offset further on is no truth */
+#ifndef PARSERS /* a fuzzer has fewer */
 #define PARSERS 16384u
 #define HOLDS 512u
+#endif
 #define HOLD_BYTES 8192u
 #define PREFIX 4096u /* bytes of one direction after which a protocol is unknown */
 #define IDLE_NS UINT64_C(1000000000)
@@ -535,20 +537,29 @@ static void count(struct connections *cs, struct connection *c, enum way way, ui
         unread_more(cs, c, way, bytes);
 }
 
+/* Its first bytes are known already; fewer than all. */
+static void cut_front(struct piece *p, uint64_t known)
+{
+    uint32_t cut = known < p->head ? (uint32_t)known : p->head;
+    p->bytes -= known;
+    p->data += cut;
+    p->head -= cut;
+    if (p->tail > p->bytes) { /* the head is gone whole then */
+        p->data += p->tail - p->bytes;
+        p->tail = (uint32_t)p->bytes;
+    }
+}
+
 /* Returns whether the capture ends before the bytes do, with more parts to come. */
 static bool take(struct connections *cs, struct connection *c, struct piece *p, uint64_t *at)
 {
     *at = place(cs, c, p);
     uint64_t here = c->position[p->way];
-    if (*at < here) { /* of a late event: counted as missing before */
-        uint64_t known = here - *at;
+    if ((int64_t)(*at - here) < 0) { /* of a late event: counted as missing before */
         cs->overlaps++;
-        if (known >= p->bytes)
+        if (here - *at >= p->bytes)
             return false;
-        p->bytes -= known;
-        uint32_t cut = known < p->head ? (uint32_t)known : p->head;
-        p->data += cut;
-        p->head -= cut;
+        cut_front(p, here - *at);
         *at = here;
     }
     catch_up(cs, c, p->way, p->moment, here);

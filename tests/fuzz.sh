@@ -31,11 +31,13 @@ for target in "$BUILD"/fuzz/fuzz_*; do
         failed=$((failed + 1))
         continue
     fi
+    findings=
+    [ ! -d "tests/findings/$name" ] || findings=tests/findings/$name
     ran=$((ran + 1))
     # the time limit is a net: -max_total_time ends the run
     if timeout -k 10 $((seconds + 120)) "$target" -max_total_time="$seconds" -max_len=4096 -timeout=20 \
         -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$BUILD/fuzz-findings/$name-" \
-        "$corpus" "$seeds" >"$log" 2>&1; then
+        "$corpus" "$seeds" ${findings:+"$findings"} >"$log" 2>&1; then
         echo "ok    $name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs in $seconds s, nothing found"
     else
         failed=$((failed + 1))
