@@ -84,7 +84,7 @@ C
     (cd "$scratch" && javac Hello.java)
     command=(java -Xmx64m -Xms64m -XX:+AlwaysPreTouch -cp "$scratch" Hello "$port")
 }
-load_java() { ab -q -k -n 6000 -c 8 "http://127.0.0.1:$port/hello.txt" 2>&1 | bad_ab; }
+load_java() { wrk -t 1 -c 8 -d 2 "http://127.0.0.1:$port/hello.txt" | bad_wrk; }
 end_java() { kill -TERM "$sonde"; }
 
 begin_node() {
@@ -96,7 +96,7 @@ process.on('SIGTERM', () => process.exit(0));
 C
     command=(node --max-old-space-size=64 "$scratch/server.js" "$port")
 }
-load_node() { ab -q -k -n 3000 -c 8 "http://127.0.0.1:$port/hello.txt" 2>&1 | bad_ab; }
+load_node() { wrk -t 1 -c 8 -d 2 "http://127.0.0.1:$port/hello.txt" | bad_wrk; }
 end_node() { kill -TERM "$sonde"; }
 
 begin_cpython() {
@@ -115,11 +115,11 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), H).serve_foreve
 C
     command=(/usr/bin/python3 "$scratch/server.py" "$port")
 }
-load_cpython() { ab -q -k -n 1500 -c 8 "http://127.0.0.1:$port/hello.txt" 2>&1 | bad_ab; }
+load_cpython() { wrk -t 1 -c 8 -d 2 "http://127.0.0.1:$port/hello.txt" | bad_wrk; }
 end_cpython() { kill -TERM "$sonde"; }
 
 begin_coroutines() { command=("$BUILD/tests/live_coroutines" "$port"); }
-load_coroutines() { ab -q -k -n 8000 -c 16 "http://127.0.0.1:$port/hello.txt" 2>&1 | bad_ab; }
+load_coroutines() { wrk -t 1 -c 8 -d 2 "http://127.0.0.1:$port/hello.txt" | bad_wrk; }
 end_coroutines() { kill -TERM "$sonde"; }
 
 # wrk and ab end well in spite of failed requests
