@@ -3,9 +3,10 @@
 Heap is exact. CPU within 2 us a request, mean over the routes. Waits: what the server measured around the call is the upper bound; a
 wait that a route does not have must not appear there. Wall time = CPU + waits + unknown, exactly.
 """
-import json, sys
+import json, math, sys
 
 shape, told_file, report_file = sys.argv[1:4]
+SAMPLE_BYTES = 16384  # as live_known_cost.sh sets it
 report = json.load(open(report_file))
 server = {e["endpoint"]: e for e in report["endpoints"] if e["side"] == "server"}
 clients = [e for e in report["endpoints"] if e["side"] == "client"]
@@ -62,11 +63,15 @@ def check_waits(path, e, t):
 
 
 def check_retained(path, e, t):
-    got = e["heap"]["retained_bytes"]
-    if t["leaked"]:
-        near(f"{path}: retained", got, 0.9 * t["leaked"], 1.1 * t["leaked"])
-    else:
-        near(f"{path}: retained", got, 0, 40000)  # /keep holds one block to the end
+    got, leaks = e["heap"]["retained_bytes"], {"/keep": 1, "/leak": 4}.get(path)
+    if not t["leaked"]:
+        if got:
+            fail(f"{path}: retains {got} bytes, should be none")
+        return
+    count = t["count"] / leaks  # of blocks; each is sampled with this chance and then counted by its inverse
+    chance = 1 - math.exp(-t["leaked"] / count / SAMPLE_BYTES)
+    error = 4 * math.sqrt((1 - chance) / (count * chance)) + 0.001
+    near(f"{path}: retained", got, (1 - error) * t["leaked"], (1 + error) * t["leaked"])
 
 
 CHECKS = (("heap", check_heap, lambda e: e["heap"]["allocated_bytes"]), ("CPU", check_cpu, lambda e: e["cpu_ns"]),

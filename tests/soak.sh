@@ -104,6 +104,7 @@ begin_cpython() {
 import http.server, json, subprocess, sys
 class H(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     n = 0
     def do_GET(self):
         H.n += 1
