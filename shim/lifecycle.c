@@ -419,7 +419,7 @@ static struct lane *claim(void)
     store_release(&l->state, (uint32_t)LANE_LIVE);
     /* a signal handler may have claimed one meanwhile: then that is ours */
     if (cas_acq_rel(&self.lane, &none, l)) {
-        self.last_allocated = self.last_freed = self.last_allocations = self.last_waits = 0;
+        self.last_allocated = self.last_freed = self.last_allocations = self.last_waits = self.turn_waits = 0;
         self.sample_at = 0;
         if (self.jemalloc_allocated) {
             self.jemalloc_allocated_base = *self.jemalloc_allocated;

@@ -222,6 +222,7 @@ static inline void note_totals(const struct lane *l)
     self.last_freed = l->freed;
     self.last_allocations = l->allocations;
     self.last_waits = l->lock + l->disk + l->sleep;
+    self.turn_waits = 0;
     self.wait_return = 0;
 }
 
@@ -354,7 +355,8 @@ void record_note(struct lane *l, const struct observation *o, const void *data, 
 static inline bool totals_moved(const struct lane *l)
 {
     return ((l->allocated ^ self.last_allocated) | (l->freed ^ self.last_freed) |
-            (l->allocations ^ self.last_allocations) | ((l->lock + l->disk + l->sleep) ^ self.last_waits)) != 0;
+            (l->allocations ^ self.last_allocations) |
+            ((l->lock + l->disk + l->sleep - self.turn_waits) ^ self.last_waits)) != 0;
 }
 
 void wait_begin(struct lane *l, struct call_mark *before, enum call call)

@@ -35,6 +35,7 @@ struct thread_local_block {
     uint64_t jemalloc_allocated_base, jemalloc_freed_base; /* where they stood when the lane was taken */
     uint64_t sample_at; /* lane.allocated at which the next stack is sampled; 0: not drawn yet, see sampled.h */
     uint64_t random;    /* state of the generator that draws it */
+    uint64_t turn_waits;  /* of `lock` since the last event: waits for work, which are no reason to tell of the next one */
     uint64_t lock_left;   /* ticks of waiting for locks until the next sample; 0: not drawn yet */
     uintptr_t call_place; /* stack address of the mark of the call that it is in, see call_enter */
     uint32_t cpu; /* enum cpu_knowledge: is the CPU clock of this thread's last event known? */

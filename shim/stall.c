@@ -189,6 +189,8 @@ void stall_turn_end(const struct stall *s)
         return;
     bool waited = cpu_was_switched() != CPU_STAYED;
     wait_end(s->lane, &s->before);
-    if (waited && self.wait_return > s->since)
+    if (waited && self.wait_return > s->since) {
         add_own(&s->lane->lock, self.wait_return - s->since);
+        self.turn_waits += self.wait_return - s->since;
+    }
 }

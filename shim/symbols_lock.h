@@ -6,7 +6,7 @@
  */
 /* clang-format off */
 
-CALL(lock, int, pthread_mutex_lock, (pthread_mutex_t *m), (m), must, LATER(pthread_mutex_lock))
+HAND(lock, int, pthread_mutex_lock, (pthread_mutex_t *m), (m), must, LATER(pthread_mutex_lock))
 CALL(lock, int, pthread_mutex_timedlock, (pthread_mutex_t *m, const struct timespec *until), (m, until), must, LATER(pthread_mutex_timedlock))
 CALL(lock, int, pthread_mutex_clocklock, (pthread_mutex_t *m, clockid_t clock, const struct timespec *until), (m, clock, until), may, LATER(pthread_mutex_clocklock))
 CALL(lock, int, mtx_lock, (mtx_t *m), (m), may, LATER(mtx_lock))

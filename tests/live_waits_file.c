@@ -1,6 +1,6 @@
 /*
  * live_waits_file.c - calls on files that wait for the disk, and calls that do not or are no files; what the recorder
- * adds is checked by live_waits_file.sh. The time of the calls goes to stderr, in ns.
+ * adds is checked by live_waits_file.sh. The time of all calls goes to stderr, in ns.
  *
  *     live_waits_file [KIND [FOLDER]]    without one: all; FOLDER: where a real disk is, default /var/tmp
  */
@@ -175,6 +175,7 @@ int main(int argc, char **argv)
     snprintf(path, sizeof path, "%s/sonde-waits-%d", argc > 2 ? argv[2] : "/var/tmp", (int)getpid());
     CHECK(!posix_memalign((void **)&block, 4096, BLOCK));
     memset(block, 'x', BLOCK);
+    long long start = now();
     int plain = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
     CHECK(plain >= 0);
     for (int i = 0; i < BLOCKS; i++)
@@ -182,7 +183,6 @@ int main(int argc, char **argv)
     fd = plain;
     for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (argc < 2 || !strcmp(argv[1], kinds[i].name)) {
-            long long start = now();
             kinds[i].run();
             fprintf(stderr, "%s %lld\n", kinds[i].name, now() - start);
             puts(kinds[i].name);
