@@ -252,7 +252,7 @@ int report_main(int argc, char **argv)
                        : w.views == REPORT_CPU   ? "cpu"
                        : w.views == REPORT_WAITS ? "time"
                                                  : "count";
-    w.query.sites = w.views & (REPORT_MEMORY | REPORT_WAITS);
+    w.query.sites = w.json || w.views & (REPORT_MEMORY | REPORT_WAITS);
     w.query.history = w.views & REPORT_MEMORY;
     if (w.json && !w.query.slowest)
         w.query.slowest = 10;

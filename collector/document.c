@@ -248,15 +248,17 @@ static char *put_sequence_id(const struct document_writer *w, char *p, uint64_t 
     return PUT(p, "\"}}\n{\"@timestamp\":");
 }
 
-/* `retained`: may be negative; UINT64_MAX: not known, not told */
-static char *put_cost(char *p, const struct cost *c, uint64_t downstream_ns, uint64_t retained)
+/* `retained`: UINT64_MAX: not known, not told; `samples` that tell it, 0: not told */
+static char *put_cost(char *p, const struct cost *c, uint64_t downstream_ns, uint64_t retained, uint64_t samples)
 {
-    if (c->allocated || c->freed || c->allocations) {
+    if (c->allocated || c->freed || c->allocations || samples) {
         p = put_number(PUT(p, ",\"memory\":{\"allocated\":{\"bytes\":"), c->allocated);
         p = put_number(PUT(p, "},\"freed\":{\"bytes\":"), c->freed);
         *p++ = '}';
-        if (retained != UINT64_MAX)
-            p = PUT(put_signed(PUT(p, ",\"retained\":{\"bytes\":"), (int64_t)retained), "}");
+        if (retained != UINT64_MAX) {
+            p = put_signed(PUT(p, ",\"retained\":{\"bytes\":"), (int64_t)retained);
+            p = PUT(PUT_SOME(p, ",\"samples\":", samples), "}");
+        }
         p = put_number(PUT(p, ",\"allocations\":"), c->allocations);
         *p++ = '}';
     }
@@ -576,7 +578,7 @@ static char *put_ours(struct document_writer *w, char *p, const struct row_span 
     p = put_phases(p, s);
     if (strncmp(s->protocol, "http", 4) != 0)
         p = put_flow(p, s->bytes_in, s->bytes_out);
-    p = put_cost(p, &s->cost, s->downstream_ns, UINT64_MAX);
+    p = put_cost(p, &s->cost, s->downstream_ns, s->retained ? s->retained : UINT64_MAX, 0);
     p = put_rate(w, p, s->rate);
     if (s->why == WHY_ERROR || s->why == WHY_SLOW)
         p = put_bytes(p, reasons[s->why], strlen(reasons[s->why]));
@@ -643,8 +645,11 @@ static char *put_counts(char *p, const struct row_total *t)
     p = PUT_SOME(p, ",\"unobserved\":", t->unobserved);
     p = PUT_SOME(p, ",\"inferred\":", t->inferred);
     p = PUT_SOME(p, ",\"shared\":", t->shared);
-    p = put_quantiles(PUT(p, "},\"latency\":{"), &t->latency_sum);
     *p++ = '}';
+    if (t->count) { /* else only what earlier requests retained */
+        p = put_quantiles(PUT(p, ",\"latency\":{"), &t->latency_sum);
+        *p++ = '}';
+    }
     if (t->first_count) {
         p = put_number(PUT(p, ",\"first_byte\":{\"count\":"), t->first_count);
         p = put_quantiles(PUT(p, ","), &t->first_sum);
@@ -683,7 +688,7 @@ size_t document_total(struct document_writer *w, const struct row *row, char *to
     p = put_bytes(p, n->text + n->service_len, n->endpoint_len);
     p = put_text(PUT(p, ",\"class\":"), class_name(t->class), strlen(class_name(t->class)), 8);
     p = put_counts(p, t);
-    p = put_cost(p, &t->cost, t->downstream_ns, t->retained);
+    p = put_cost(p, &t->cost, t->downstream_ns, t->retained, t->retained_samples);
     p = PUT(p, "}}\n");
     return (size_t)(p - to);
 }
@@ -718,7 +723,7 @@ size_t document_process(struct document_writer *w, const struct row *row, uint64
         p = put_signed(PUT(p, ",\"signal\":"), r->signal);
     if (r->merged > 1)
         p = put_number(PUT(p, ",\"merged\":"), r->merged);
-    p = put_cost(p, &heap, 0, UINT64_MAX);
+    p = put_cost(p, &heap, 0, UINT64_MAX, 0);
     if (r->cpu_ns)
         p = PUT(put_number(PUT(p, ",\"cpu\":{\"ns\":"), r->cpu_ns), "}");
     p = PUT(p, "}}\n");

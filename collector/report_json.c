@@ -9,6 +9,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -178,6 +179,34 @@ static void put_waits(struct out *o, const struct report_measured *m, uint64_t d
     shut(o, '}');
 }
 
+/* n samples tell a sum to about 1/sqrt(n); none tell nothing of how far from 0 it is. */
+static void put_error(struct out *o, uint64_t samples)
+{
+    key(o, "retained_error");
+    if (samples && samples != UNKNOWN)
+        fprintf(o->f, "%.4f", 1 / sqrt((double)samples));
+    else
+        fputs("null", o->f);
+}
+
+static void put_heap(struct out *o, const struct report_endpoint *e)
+{
+    const struct report_latency *each = &e->measured.heap;
+    bool known = e->heap_known && each->count;
+    uint64_t samples = e->retained == UNKNOWN ? UNKNOWN : e->measured.retained_samples;
+    open_at(o, "heap", '{');
+    number_at(o, "allocated_bytes", e->heap_known ? e->allocated : UNKNOWN);
+    number_at(o, "freed_bytes", e->heap_known ? e->freed : UNKNOWN);
+    number_at(o, "allocations", e->heap_known ? e->allocations : UNKNOWN);
+    number_at(o, "retained_bytes", e->retained);
+    number_at(o, "retained_samples", samples);
+    put_error(o, samples);
+    number_at(o, "allocated_p50", known ? each->p50 : UNKNOWN);
+    number_at(o, "allocated_p99", known ? each->p99 : UNKNOWN);
+    number_at(o, "allocated_max", known ? each->max : UNKNOWN);
+    shut(o, '}');
+}
+
 static void put_endpoint(struct out *o, const struct report_endpoint *e)
 {
     open_at(o, NULL, '{');
@@ -197,12 +226,7 @@ static void put_endpoint(struct out *o, const struct report_endpoint *e)
     number_at(o, "body_out", e->body_out);
     put_latency(o, "latency_ns", &e->latency);
     put_latency(o, "first_byte_ns", &e->first);
-    open_at(o, "heap", '{');
-    number_at(o, "allocated_bytes", e->heap_known ? e->allocated : UNKNOWN);
-    number_at(o, "freed_bytes", e->heap_known ? e->freed : UNKNOWN);
-    number_at(o, "allocations", e->heap_known ? e->allocations : UNKNOWN);
-    number_at(o, "retained_bytes", e->retained);
-    shut(o, '}');
+    put_heap(o, e);
     number_at(o, "cpu_ns", e->cpu_ns);
     number_at(o, "cpu_wall_ns", e->measured.cpu_ns);
     put_waits(o, &e->measured, e->latency.sum);
@@ -226,6 +250,68 @@ static bool cpu_is_charged(const struct report *r)
         if (r->endpoint[i].cpu_ns != UNKNOWN)
             return true;
     return false;
+}
+
+#define SITES_SHOWN 100 /* of each kind */
+
+static void put_site(struct out *o, const struct report_site *s)
+{
+    open_at(o, NULL, '{');
+    text_at(o, "kind", s->lockwait ? "lockwait" : "allocated");
+    text_at(o, "service", s->service);
+    text_at(o, "endpoint", s->endpoint);
+    text_at(o, "stack", s->frames);
+    number_at(o, "samples", s->samples);
+    number_at(o, s->lockwait ? "waited_ns" : "allocated_bytes", s->amount);
+    if (!s->lockwait) {
+        number_at(o, "live_samples", s->live_samples);
+        number_at(o, "live_bytes", s->live_bytes);
+        time_at(o, "oldest", s->oldest_ns);
+        number_at(o, "ended_samples", s->ended_samples);
+        number_at(o, "ended_bytes", s->ended_bytes);
+        number_at(o, "retained_samples", s->retained_samples);
+        number_at(o, "retained_bytes", s->retained_bytes);
+        put_error(o, s->retained_samples);
+    }
+    shut(o, '}');
+}
+
+static uint64_t site_kept(const struct report_site *s)
+{
+    return s->live_bytes + s->ended_bytes;
+}
+
+/* What keeps most first, then what allocates most, then what waits most. */
+static int by_weight(const void *a, const void *b)
+{
+    const struct report_site *x = *(const struct report_site *const *)a, *y = *(const struct report_site *const *)b;
+    if (x->lockwait != y->lockwait)
+        return x->lockwait ? 1 : -1;
+    if (site_kept(x) != site_kept(y))
+        return site_kept(x) > site_kept(y) ? -1 : 1;
+    if (x->amount != y->amount)
+        return x->amount > y->amount ? -1 : 1;
+    return x < y ? -1 : x > y;
+}
+
+static void put_sites(struct out *o, const struct report *r)
+{
+    const struct report_site **list = calloc((size_t)r->sites + 1, sizeof *list);
+    int shown[2] = {0, 0};
+    if (!r->sites_known || !list) {
+        text_at(o, "sites", NULL);
+        free(list);
+        return;
+    }
+    for (int i = 0; i < r->sites; i++)
+        list[i] = &r->site[i];
+    qsort(list, (size_t)r->sites, sizeof *list, by_weight);
+    open_at(o, "sites", '[');
+    for (int i = 0; i < r->sites; i++)
+        if (shown[list[i]->lockwait]++ < SITES_SHOWN)
+            put_site(o, list[i]);
+    shut(o, ']');
+    free(list);
 }
 
 static void put_flow(struct out *o, const struct report *r)
@@ -433,6 +519,7 @@ int report_json(const struct report *r, FILE *f)
     put_unread(&o, r);
     put_moment(&o, r);
     put_slowest(&o, r);
+    put_sites(&o, r);
     put_events(&o, r);
     put_documents(&o, r);
     fputs("}\n", f);

@@ -394,6 +394,7 @@ static void test_totals_have_an_id_of_what_they_are(void **state)
         t->first_count = i ? 3 : 0;
         t->cost = (struct cost){.allocated = 100, .freed = 142, .allocations = 2};
         t->retained = t->cost.allocated - t->cost.freed;
+        t->retained_samples = 7;
         cJSON *d = parse(document_total(writer, &room.row, text), &action[i]);
         assert_string_equal(string_at(d, "event.end"), "2026-01-31T12:00:10.000000000Z");
         assert_string_equal(string_at(d, "sonde.class"), "5xx");
@@ -404,6 +405,7 @@ static void test_totals_have_an_id_of_what_they_are(void **state)
         assert_int_equal(at(d, "sonde.latency.p99")->valuedouble, 44);
         assert_true(!at(d, "sonde.first_byte") == !i);
         assert_int_equal(at(d, "sonde.memory.retained.bytes")->valuedouble, -42);
+        assert_int_equal(at(d, "sonde.memory.retained.samples")->valuedouble, 7);
         assert_int_equal(at(d, "sonde.memory.freed.bytes")->valuedouble, 142);
         cJSON_Delete(d);
     }
