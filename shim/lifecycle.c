@@ -458,13 +458,23 @@ void lifecycle_flag(uint32_t flags)
         __atomic_fetch_or(&shim.view.process[shim.process].flags, flags, __ATOMIC_RELAXED);
 }
 
-void lifecycle_no_clock(void)
+bool lifecycle_no_clock(void)
 {
-    if (shim.clock == CLOCK_KIND_TSC) {
-        shim.clock = 0;
-        shim.waits = false;
-        lifecycle_flag(PROCESS_NO_CLOCK);
-    }
+    if (shim.clock != CLOCK_KIND_TSC)
+        return false;
+    shim.clock = 0;
+    shim.waits = false;
+    lifecycle_flag(PROCESS_NO_CLOCK);
+    return true;
+}
+
+void lifecycle_clock_back(void)
+{
+    if (!shim.attached)
+        return;
+    shim.clock = CLOCK_KIND_TSC;
+    shim.waits = shim.view.arena->features & FEATURE_WAITS;
+    __atomic_fetch_and(&shim.view.process[shim.process].flags, ~(uint32_t)PROCESS_NO_CLOCK, __ATOMIC_RELAXED);
 }
 
 void lifecycle_settle(void)

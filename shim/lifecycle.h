@@ -19,8 +19,9 @@ bool lifecycle_attach(const char *place);
  */
 void lifecycle_settle(void);
 
-/* rdtsc becomes forbidden here (seccomp mode 1, PR_SET_TSC): no clock from now on. Context S. */
-void lifecycle_no_clock(void);
+/* rdtsc becomes forbidden here (seccomp mode 1, PR_SET_TSC): no clock from now on. False: there was none. Context S. */
+bool lifecycle_no_clock(void);
+void lifecycle_clock_back(void); /* it did not: what was to forbid it failed */
 
 /* Sets bits of enum process_flag in our slot. Context S. */
 void lifecycle_flag(uint32_t flags);

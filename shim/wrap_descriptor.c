@@ -257,6 +257,16 @@ int on_memfd_create(const char *name, unsigned flags)
 
 /* --- by number, from syscall.S ---------------------------------------------------------------------------------- */
 
+/* prctl, seccomp */
+static long watched_restriction(long number, long a, long b, long c, long d, long e, long f)
+{
+    bool taken = process_before_syscall(number, a, b);
+    long result = real_syscall(number, a, b, c, d, e, f);
+    if (taken && result < 0)
+        process_clock_back();
+    return result;
+}
+
 long watched_syscall(long number, long a, long b, long c, long d, long e, long f)
 {
     switch (number) {
@@ -276,9 +286,8 @@ long watched_syscall(long number, long a, long b, long c, long d, long e, long f
         return watched_recvmmsg((int)a, (struct mmsghdr *)b, (unsigned)c, (int)d, (struct timespec *)e);
     case SYS_sendmmsg:
         return watched_sendmmsg((int)a, (struct mmsghdr *)b, (unsigned)c, (int)d);
-    default: /* prctl, seccomp */
-        process_before_syscall(number, a, b);
-        break;
+    default:
+        return watched_restriction(number, a, b, c, d, e, f);
     }
     return real_syscall(number, a, b, c, d, e, f);
 }

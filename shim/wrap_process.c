@@ -264,25 +264,33 @@ static bool takes_calls(long number, long first)
     return number == SYS_seccomp || first == PR_SET_SECCOMP;
 }
 
-void process_before_syscall(long number, long first, long second)
+bool process_before_syscall(long number, long first, long second)
 {
     if (number != SYS_prctl && number != SYS_seccomp)
-        return;
+        return false;
     int saved = errno;
     if (takes_calls(number, first)) {
         lifecycle_settle();
         cpu_shut();
         stack_no_calls();
     }
-    if (takes_clock(number, first, second))
-        lifecycle_no_clock();
+    bool taken = takes_clock(number, first, second) && lifecycle_no_clock();
     errno = saved;
+    return taken;
+}
+
+void process_clock_back(void)
+{
+    lifecycle_clock_back();
 }
 
 int on_prctl(int option, unsigned long a2, unsigned long a3, unsigned long a4, unsigned long a5)
 {
-    process_before_syscall(SYS_prctl, option, (long)a2);
-    return real.prctl(option, a2, a3, a4, a5);
+    bool taken = process_before_syscall(SYS_prctl, option, (long)a2);
+    int result = real.prctl(option, a2, a3, a4, a5);
+    if (taken && result)
+        process_clock_back();
+    return result;
 }
 
 EXPORTED int prctl(int option, ...)

@@ -89,6 +89,16 @@ static bool filtered(void)
            !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
+/* With a filter there is no way to mode 1: it fails, and nothing is forbidden. */
+static bool strict_in_vain(void)
+{
+    struct sock_filter rules[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    struct sock_fprog program = {1, rules};
+    return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT, 0, 0, 0) < 0 && errno == EINVAL &&
+           syscall(SYS_seccomp, SECCOMP_SET_MODE_STRICT, 0, NULL) < 0;
+}
+
 static int one(bool (*restrict_ourselves)(void))
 {
     int ends[2], status = -1;
@@ -115,6 +125,7 @@ int main(void)
     printf("%x\n", (unsigned)one(strict));
     printf("%x\n", (unsigned)one(strict_by_number));
     printf("%x\n", (unsigned)one(filtered));
+    printf("%x\n", (unsigned)one(strict_in_vain));
     errno = 0;
     int refused = prctl(-1, 0, 0, 0, 0);
     printf("%d %d\n", refused, errno == EINVAL);

@@ -12,9 +12,14 @@ void operators_withdraw(void)
 {
 }
 
-void process_before_syscall(long number, long first, long second)
+bool process_before_syscall(long number, long first, long second)
 {
     (void)number, (void)first, (void)second;
+    return false;
+}
+
+void process_clock_back(void)
+{
 }
 
 #endif
