@@ -12,5 +12,7 @@ for b in "$BUILD"/bench/bench_*; do
     echo "--- $(basename "$b")"
     "$b" || echo "failed: exit $?"
 done
+echo "--- heap-heavy program beside heaptrack"
+bash bench/bench_heaptrack.sh ${QUICK:+3}
 echo "--- servers"
 python3 bench/load.py ${QUICK:+--quick} --json "$BUILD/bench.json"

@@ -5,7 +5,7 @@ build="gcc make git ca-certificates libcjson-dev libcurl4-openssl-dev libjemallo
  libelf-dev libunwind-dev libncurses-dev libmicrohttpd-dev libcmocka-dev pkg-config"
 tests="nginx-light redis-server redis-tools memcached haproxy lighttpd apache2 apache2-utils wrk sqlite3 jq curl clang
  libclang-rt-14-dev clang-format clang-tidy cppcheck shellcheck strace python3 nodejs default-jdk-headless maven unzip
- libtcmalloc-minimal4 libmimalloc2.0 procps psmisc util-linux man-db openssl postgresql postgresql-contrib varnish"
+ libtcmalloc-minimal4 libmimalloc2.0 procps psmisc util-linux man-db openssl postgresql postgresql-contrib varnish heaptrack"
 missing=
 for p in $build $tests; do
     dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' && continue
