@@ -26,6 +26,7 @@
 
 #define SECOND UINT64_C(1000000000)
 #define PATIENCE_MS 5000 /* at the end, when there is no next tick */
+#define FIRST_NS (30 * SECOND) /* so long the intervals are short */
 #define IN_FLIGHT_FEW 64 /* lists up to this length are told each second, */
 #define IN_FLIGHT_TICKS                                                                            \
     10 /* longer ones, whose rows cost more than they tell, only now and then                      \
@@ -50,7 +51,7 @@ struct rollup {
     struct sample *sample;
     struct sites *sites;
     uint64_t requests;
-    uint64_t interval_ns, boundary_ns, now_ns;
+    uint64_t interval_ns, first_ns, short_until_ns, boundary_ns, now_ns; /* first_ns: length of the run's first ones */
     struct flow flow, flow_base; /* as last told; when the open interval began */
     struct stream_counts stream, stream_told, stream_base;
     uint64_t shed_in_a_row, shed; /* spans: since the last one that was sent; since the last tick */
@@ -86,12 +87,20 @@ static void emit(void *to, struct row_span *span, const char *tail, size_t tail_
     queue_publish(r->queue, row);
 }
 
+/* Short intervals at first: a run of seconds has a history too (does memory grow?). */
+static uint64_t next_boundary(const struct rollup *r, uint64_t time_ns)
+{
+    uint64_t length = time_ns < r->short_until_ns ? r->first_ns : r->interval_ns;
+    return (time_ns / length + 1) * length;
+}
+
 static void start(struct rollup *r, uint64_t time_ns)
 {
     if (r->boundary_ns || !time_ns)
         return;
     intervals_start(r->intervals, time_ns);
-    r->boundary_ns = (time_ns / r->interval_ns + 1) * r->interval_ns;
+    r->short_until_ns = time_ns + FIRST_NS;
+    r->boundary_ns = next_boundary(r, time_ns);
 }
 
 /* Flow is known only at ticks: what moved since the last one counts for the next interval. */
@@ -102,7 +111,7 @@ static void close_interval(struct rollup *r, uint64_t time_ns)
         sites_push_live(r->sites, r->endpoints, r->queue, number, r->requests);
     r->flow_base = r->flow;
     r->stream_base = r->stream_told;
-    r->boundary_ns = (time_ns / r->interval_ns + 1) * r->interval_ns;
+    r->boundary_ns = next_boundary(r, time_ns);
 }
 
 void rollup_span(void *rollup, const struct span *s)
@@ -379,6 +388,7 @@ struct rollup *rollup_new(const struct options *o, struct queue *queue,
         return NULL;
     r->queue = queue;
     r->interval_ns = o->interval_s * SECOND;
+    r->first_ns = o->first_interval_s < o->interval_s ? o->first_interval_s * SECOND : r->interval_ns;
     r->processes = processes_new(service_of_command);
     r->endpoints = r->processes ? endpoints_new(o, r->processes) : NULL;
     r->intervals = r->endpoints ? intervals_new(r->endpoints, o->heap) : NULL;

@@ -497,6 +497,25 @@ static void test_intervals_close_at_their_boundary_and_tile_the_run(void **state
     end();
 }
 
+static void test_the_first_intervals_of_a_run_are_short(void **state)
+{
+    (void)state;
+    options.first_interval_s = 2;
+    begin(1 << 20, "s");
+    for (uint64_t second = 1; second <= 52; second++) {
+        serve("GET", "/", 200);
+        tick(second, second == 52);
+        drain();
+    }
+    assert_int_equal(sink.intervals, 16 + 3); /* the first request came a moment after T0 */
+    for (uint32_t i = 0; i < sink.intervals; i++) {
+        uint64_t second = i <= 16 ? i * 2 : 30 + (i - 16) * 10;
+        assert_int_equal(sink.interval[i].start_ns, T0 + second * SECOND);
+    }
+    assert_int_equal(count_of(NULL), 52);
+    end();
+}
+
 static void test_an_idle_run_writes_only_commits(void **state)
 {
     (void)state;
@@ -941,6 +960,7 @@ static int defaults(void **state)
 {
     (void)state;
     options_init(&options);
+    options.first_interval_s = options.interval_s;
     return 0;
 }
 
@@ -953,6 +973,7 @@ int main(void)
         TEST(test_sketches_in_rows_are_those_of_the_spans),
         TEST(test_errors_are_judged_by_side_and_protocol),
         TEST(test_intervals_close_at_their_boundary_and_tile_the_run),
+        TEST(test_the_first_intervals_of_a_run_are_short),
         TEST(test_an_idle_run_writes_only_commits),
         TEST(test_stream_counts_are_of_the_interval_alone_and_go_on_after_a_take_over),
         TEST(test_closed_totals_survive_a_full_queue),

@@ -16,6 +16,7 @@
     OPTION(store_bytes, "store.bytes", UINT64_C(256) << 20, UINT64_C(1) << 20, UINT64_C(1) << 50,                      \
            "largest size of the store, write-ahead log included")                                                      \
     OPTION(interval_s, "interval.s", 10, 1, 3600, "length of the intervals whose totals are kept")                     \
+    OPTION(first_interval_s, "interval.first_s", 1, 1, 3600, "length of the intervals of a run's first 30 s")          \
     OPTION(spans_per_second, "sampling.spans_per_second", 100, 0, 100000000,                                           \
            "ordinary spans kept each second (errors and the slowest are kept besides)")                                \
     OPTION(errors_per_second, "sampling.errors_per_second", 1000, 0, 100000000, "failed spans kept each second")       \
