@@ -18,7 +18,7 @@ expect() { # kind, some|none|any
     took=$(awk '{print $2}' "$scratch/took")
     read -r lock disk sleep < <(sed -nE 's/^lane 1 .*lock_ns=([0-9]+) disk_ns=([0-9]+) sleep_ns=([0-9]+).*/\1 \2 \3/p' "$scratch/events")
     echo "$kind: disk $disk ns of ${took:-?}"
-    [ "$lock" = 0 ] && [ "$sleep" = 0 ] || fail "$kind: lock $lock, sleep $sleep"
+    [ "$lock$sleep" = 00 ] || fail "$kind: lock $lock, sleep $sleep"
     case $2 in
     none) [ "$disk" = 0 ] || fail "$kind: disk $disk ns, not 0" ;;
     some) if [ "$disk" = 0 ] || [ "$disk" -gt "$took" ]; then fail "$kind: disk $disk ns of $took"; fi ;;
@@ -31,14 +31,14 @@ tmpfs | ramfs | overlayfs) disk=any ;; # nothing waits there, or who knows
 *) disk=some ;;
 esac
 for kind in dropped positioned sync direct; do expect $kind $disk; done
-expect pipe none
-expect fifo none
-expect filtered none
-# a machine that is full may take the processor away in a cached read, which looks the same: once of three must be clean
-for try in 1 2 3; do
-    failed_before=$failed
-    expect cached none
-    [ $failed = "$failed_before" ] && break
-    [ $try = 3 ] || failed=$failed_before
+expect filtered any # it is not killed for a question of ours
+# a machine that is full may take the processor away in any call, which looks the same: once of five must be clean
+for kind in pipe fifo cached; do
+    before=$failed
+    for _ in 1 2 3 4 5; do
+        failed=$before
+        expect $kind none
+        [ "$failed" = "$before" ] && break
+    done
 done
 [ $failed = 0 ]
