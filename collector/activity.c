@@ -349,10 +349,10 @@ static void take_interval(struct thread *t, const struct totals *now)
 
 static inline void begin_stretch(const struct activity *a, struct thread *t, const struct item *item)
 {
-    bool waited = item->event->flags & EVENT_WAITED, known = item->cpu_known;
+    bool known = item->cpu_known;
     if (!t->deferring) {
         t->stretch.from_ns = t->at_ns ? t->at_ns : item->time_ns;
-        t->stretch.calm = a->waits && known && t->measured & CPU_SEEN && !waited;
+        t->stretch.calm = a->waits && known && t->measured & CPU_SEEN;
     }
     t->stretch.to_ns = item->time_ns;
     t->stretch.entry_ns = item->entry_ns;

@@ -45,6 +45,9 @@ struct scene {
     int wires;
     uint8_t flags; /* for the next event only */
     bool late;
+    bool measured;   /* CPU clocks are read; each call takes 1000 ns of CPU */
+    bool unmeasured; /* but not known now */
+    uint64_t blocked_ns; /* by the next event's call */
     struct span *span;
     int spans;
     struct flow flow;
@@ -224,13 +227,17 @@ static inline void play(struct actor *a, struct event *e, const void *data, size
 {
     e->flags |= scene.flags | (a->waited ? EVENT_WAITED : 0);
     e->sequence = ++a->sequence;
+    uint64_t lasted = 1000 + scene.blocked_ns;
+    if (scene.measured)
+        a->total.cpu_ns += 1000; /* a call's own */
     struct item item = {.kind = ITEM_EVENT,
                         .lane = a->lane,
                         .thread = a->thread,
                         .process = a->process,
                         .tid = a->tid,
                         .time_ns = scene.now,
-                        .entry_ns = scene.now - 1000,
+                        .entry_ns = scene.now - lasted,
+                        .cpu_known = scene.measured && !scene.unmeasured,
                         .ready_ns = a->waited ? scene.now - 2000 : 0,
                         .late = scene.late,
                         .total = a->total,
@@ -239,9 +246,42 @@ static inline void play(struct actor *a, struct event *e, const void *data, size
                         .data_len = (uint32_t)len};
     scene.flags = 0;
     scene.late = false;
+    scene.blocked_ns = 0;
     a->waited = false;
     pipeline_item(scene.pipeline, &item);
     pass_time(1000);
+}
+
+/* The thread runs, or waits, for so long. */
+static inline void computes(struct actor *a, uint64_t ns)
+{
+    a->total.cpu_ns += ns;
+    pass_time(ns);
+}
+
+static inline void is_locked_out(struct actor *a, uint64_t ns)
+{
+    a->total.lock_ns += ns;
+    pass_time(ns);
+}
+
+static inline void reads_disk(struct actor *a, uint64_t ns)
+{
+    a->total.disk_ns += ns;
+    pass_time(ns);
+}
+
+static inline void sleeps(struct actor *a, uint64_t ns)
+{
+    a->total.sleep_ns += ns;
+    pass_time(ns);
+}
+
+/* The next event's call waits so long in the kernel. */
+static inline void blocks(uint64_t ns)
+{
+    pass_time(ns);
+    scene.blocked_ns = ns;
 }
 
 /* A block of `bytes` is sampled at one address of code. */
@@ -436,6 +476,10 @@ static inline void add_totals(struct totals *to, const struct totals *from)
     to->allocated += from->allocated;
     to->freed += from->freed;
     to->allocations += from->allocations;
+    to->cpu_ns += from->cpu_ns;
+    to->lock_ns += from->lock_ns;
+    to->disk_ns += from->disk_ns;
+    to->sleep_ns += from->sleep_ns;
 }
 
 static inline struct totals totals_of(uint32_t process)
@@ -506,7 +550,11 @@ static inline void check_sums(void)
     uint64_t in = scene.flow.outside_in, out = scene.flow.outside_out;
     struct totals heap = {.allocated = scene.flow.outside.allocated,
                           .freed = scene.flow.outside.freed,
-                          .allocations = scene.flow.outside.allocations};
+                          .allocations = scene.flow.outside.allocations,
+                          .cpu_ns = scene.flow.outside.cpu_ns,
+                          .lock_ns = scene.flow.outside.lock_ns,
+                          .disk_ns = scene.flow.outside.disk_ns,
+                          .sleep_ns = scene.flow.outside.sleep_ns};
     struct totals processes = {0};
     for (int i = 0; i < scene.spans && i < SCENE_SPANS; i++) {
         const struct span *s = &scene.span[i];
@@ -515,7 +563,13 @@ static inline void check_sums(void)
         heap.allocated += s->cost.allocated;
         heap.freed += s->cost.freed;
         heap.allocations += s->cost.allocations;
+        heap.cpu_ns += s->cost.cpu_ns;
+        heap.lock_ns += s->cost.lock_ns;
+        heap.disk_ns += s->cost.disk_ns;
+        heap.sleep_ns += s->cost.sleep_ns;
         assert_true(s->end_ns >= s->start_ns);
+        assert_true(wall_sum(&s->wall) + s->downstream_ns <= s->end_ns - s->start_ns);
+        assert_true(s->wall.cpu_ns <= s->cost.cpu_ns);
     }
     for (int i = 0; i < SCENE_THREADS; i++)
         add_totals(&processes, &scene.told[i]);
@@ -527,6 +581,10 @@ static inline void check_sums(void)
     assert_int_equal(heap.allocated, processes.allocated);
     assert_int_equal(heap.freed, processes.freed);
     assert_int_equal(heap.allocations, processes.allocations);
+    assert_int_equal(heap.cpu_ns, processes.cpu_ns);
+    assert_int_equal(heap.lock_ns, processes.lock_ns);
+    assert_int_equal(heap.disk_ns, processes.disk_ns);
+    assert_int_equal(heap.sleep_ns, processes.sleep_ns);
     assert_true(scene.flow.outside_in <= scene.flow.bytes_in);
     assert_true(scene.flow.outside_out <= scene.flow.bytes_out);
 }
