@@ -110,6 +110,27 @@ $(BUILD)/tests/partial_malloc.so: tests/partial_malloc.c
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) -fno-builtin -fPIC -shared -o $@ $<
 
+# two libraries that differ in the frame of their function; the same program with fixed addresses, with frame pointers
+$(BUILD)/tests/stack_plugin_a.so: STACK_ROOM := 200
+$(BUILD)/tests/stack_plugin_b.so: STACK_ROOM := 300
+$(BUILD)/tests/stack_plugin_%.so: tests/stack_plugin.c
+	@mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) -DPLUGIN_ROOM=$(STACK_ROOM) -fPIC -shared -o $@ $<
+
+$(BUILD)/tests/signal_malloc.so: tests/signal_malloc.c
+	@mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) -fno-builtin -fPIC -shared -o $@ $<
+
+live_stack_hard_LDFLAGS := -Wl,--export-dynamic
+live_stack_chain_LDFLAGS := -fpie -pie
+$(BUILD)/tests/live_stack_fixed: tests/live_stack_chain.c
+	@mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) -fno-builtin -fno-pie -no-pie -o $@ $< -lpthread -ldl
+$(BUILD)/tests/live_stack_pointers: tests/live_stack_chain.c
+	@mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) -fno-builtin -fno-omit-frame-pointer -o $@ $< -lpthread -ldl
+STACK_TESTS := $(patsubst %,$(BUILD)/tests/%,signal_malloc.so stack_plugin_a.so stack_plugin_b.so live_stack_fixed live_stack_pointers)
+
 # tools of the tests: arena_run runs a command under the bare recorder and shows its events, push_rows drives a sink
 TEST_TOOLS := $(BUILD)/tests/arena_run $(BUILD)/tests/push_rows
 $(TEST_TOOLS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libcollector.a
@@ -130,7 +151,7 @@ $(BUILD)/fuzz/fuzz_%: tests/fuzz_%.c $(LIB_SRC)
 	clang -std=gnu11 -D_GNU_SOURCE -O1 -g -I. -DSONDE_VERSION='"fuzz"' -DSONDE_COMMIT='"fuzz"' \
 		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $< $(fuzz_$*_FLAGS) $(LIB_SRC) $(COLLECTOR_LIBS)
 
-tests: $(TEST_UNITS) $(TEST_LIVE) $(TEST_TOOLS) $(BUILD)/tests/partial_malloc.so
+tests: $(TEST_UNITS) $(TEST_LIVE) $(TEST_TOOLS) $(BUILD)/tests/partial_malloc.so $(STACK_TESTS)
 
 # --- targets for people -------------------------------------------------------------------------------------------
 

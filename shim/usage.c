@@ -223,6 +223,7 @@ static void took_in_lane(struct lane *l, void *block, bool fresh)
         self.jemalloc_allocated_base -=
             usage.usable(block); /* the lane was taken after this block was counted */
     add_own(&l->allocations, 1);
+    totals_refresh(l);
     usage_sampled(l, block);
 }
 

@@ -118,11 +118,11 @@ static void take_event(struct lane *l, const char *at, uint32_t room)
     struct event e;
     memcpy(&e, at, sizeof e);
     uint32_t fixed = sizeof e + (e.flags & EVENT_HAS_BLOCK ? sizeof(struct event_block) : 0);
-    if (e.size > room || e.size < fixed + e.head + e.tail) {
+    if (e.size > room || (e.type != EVENT_NONE && e.size < fixed + e.head + e.tail)) {
         damaged++;
         return;
     }
-    if (e.type == EVENT_NONE)
+    if (e.type == EVENT_NONE) /* a hole: only its size was written */
         return;
     events++;
     l->drained++;
