@@ -502,6 +502,17 @@ static void put_documents(struct out *o, const struct report *r)
     shut(o, ']');
 }
 
+/* Only when they were asked for: there are many. */
+static void put_sites(struct out *o, const struct report *r)
+{
+    if (!r->sites_asked)
+        return;
+    char *sites = r->sites_known ? report_sites_json(r) : NULL;
+    key(o, "sites");
+    fputs(sites ? sites : "null", o->f);
+    free(sites);
+}
+
 int report_json(const struct report *r, FILE *f)
 {
     struct out o = {f, false};
@@ -522,6 +533,7 @@ int report_json(const struct report *r, FILE *f)
     put_sites(&o, r);
     put_events(&o, r);
     put_documents(&o, r);
+    put_sites(&o, r);
     fputs("}\n", f);
     return fflush(f) == 0 && !ferror(f) ? 0 : -EIO;
 }

@@ -228,6 +228,8 @@ static bool load_run(struct loader *l)
         r->heap_counted = setting(settings, "memory.heap", 1) != 0;
         r->arena_bytes = setting(settings, "arena.bytes", 0);
         r->stacks_sampled = setting(settings, "memory.stacks", 1) != 0;
+        r->cpu_wanted = setting(settings, "time.cpu", 1) != 0;
+        r->waits_wanted = setting(settings, "time.waits", 1) != 0;
         r->sample_bytes = setting(settings, "memory.sample_bytes", 524288);
         r->retained_s = setting(settings, "memory.retained_s", 5);
         r->lock_sample_ns = setting(settings, "waits.sample_ns", 1000000);

@@ -118,6 +118,8 @@ struct report_output {
 };
 
 struct report_block;
+struct report;
+char *report_sites_json(const struct report *); /* a list, to be freed; NULL: no memory */
 
 struct report {
     struct report_block *blocks; /* all strings and arrays */
@@ -132,7 +134,7 @@ struct report {
     uint32_t lives;
     bool heap_counted; /* memory.heap was on */
     uint64_t arena_bytes;
-    bool stacks_sampled;    /* memory.stacks was on */
+    bool stacks_sampled, cpu_wanted, waits_wanted; /* memory.stacks, time.cpu, time.waits were on */
     uint64_t sample_bytes, lock_sample_ns, retained_s, interval_s; /* settings */
     /* lists */
     struct report_endpoint *endpoint;
@@ -146,7 +148,7 @@ struct report {
     struct report_site *site;
     int endpoints, processes, unreads, in_flights, slowests, errors, bounds, sheds, outputs, sites;
     int top; /* as asked, 0: as many as are useful */
-    bool sites_known;   /* the store has them */
+    bool sites_asked, sites_known; /* the store has them */
     bool history_known; /* and what lived of them over time */
     int moments;        /* of it */
     struct growth outside_growth; /* of what belongs to no request */

@@ -171,7 +171,7 @@ static void put_callers(struct page *p, const struct page_places *what, const st
     fprintf(p->f, "%s\n", t.s);
 }
 
-static void put_place(struct page *p, const struct page_places *what, const struct place *place, uint64_t all)
+static void put_place(struct page *p, const struct page_places *what, const struct place *place, uint64_t all, bool ages)
 {
     uint64_t now = p->r->end_ns ? p->r->end_ns : p->r->as_of_ns;
     page_right(p->f, cell_percent(place->amount, all).s, 6);
@@ -180,8 +180,8 @@ static void put_place(struct page *p, const struct page_places *what, const stru
     page_right(p->f, cell_amount(p, what, place->amount).s, 9);
     page_right(p->f, cell_count(place->samples).s, 8);
     page_right(p->f,
-               what->oldest ? cell_time(place->oldest_ns && now > place->oldest_ns ? now - place->oldest_ns : UNKNOWN, p->style->utf8).s
-                            : cell_error(p, place->samples).s,
+               ages ? cell_time(place->oldest_ns && now > place->oldest_ns ? now - place->oldest_ns : UNKNOWN, p->style->utf8).s
+                    : cell_error(p, place->samples).s,
                8);
     fputc('\n', p->f);
     put_callers(p, what, place);
@@ -208,7 +208,7 @@ static void say_few(struct page *p, const struct page_places *what, uint64_t sam
              samples, page_plural(samples), key, better, now);
 }
 
-static void put_title(struct page *p, const struct page_places *what, uint64_t samples)
+static void put_title(struct page *p, const struct page_places *what, uint64_t samples, bool ages)
 {
     const struct report *r = p->r;
     struct text t = {.used = 0};
@@ -223,7 +223,7 @@ static void put_title(struct page *p, const struct page_places *what, uint64_t s
     page_name(p->f, t.s, p->columns - BYTES_COLUMNS);
     page_right(p->f, what->column, 9);
     page_right(p->f, "samples", 8);
-    page_right(p->f, what->oldest ? "oldest" : "error", 8);
+    page_right(p->f, ages ? "oldest" : "error", 8);
     page_paint(p, PAGE_PLAIN);
     fputc('\n', p->f);
 }
@@ -239,17 +239,19 @@ void page_put_places(struct page *p, const struct page_places *what)
     const struct report_site **sorted = calloc((size_t)r->sites + 1, sizeof *sorted);
     struct place *place = calloc((size_t)r->sites + 1, sizeof *place);
     int places = sorted && place ? gather(r, what, sorted, place) : 0;
+    bool ages = false; /* of blocks that live; none is known of those that lived when their process ended */
     for (int i = 0; i < places; i++) {
         samples += place[i].samples;
         amount += place[i].amount;
+        ages = ages || (what->oldest && place[i].oldest_ns);
     }
     if (samples < FEW) {
         say_few(p, what, samples);
     } else {
-        put_title(p, what, samples);
+        put_title(p, what, samples, ages);
         int most = r->top > 0 ? r->top : SHOWN;
         for (int i = 0; i < places && i < most; i++)
-            put_place(p, what, &place[i], amount);
+            put_place(p, what, &place[i], amount, ages);
         if (places > most)
             fprintf(p->f, "%7s+ %d more places: --top %d\n", "", places - most, places);
     }

@@ -288,7 +288,7 @@ static void put_store(struct page *p)
     text_add(&next, "sonde report ");
     if (strcmp(path, "./sonde.db") != 0 && strcmp(path, "sonde.db") != 0)
         text_add(&next, "%s ", path);
-    text_add(&next, r->requests ? "--slowest 5 | --json" : "--json");
+    text_add(&next, r->requests ? "--slowest 5 | --memory | --json" : "--json");
     page_label(p, "STORE");
     if (PAGE_LABEL + page_width(t.s) + 10 + page_width(next.s) <= p->columns) {
         fprintf(p->f, "%s    NEXT  %s\n", t.s, next.s);

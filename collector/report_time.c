@@ -89,7 +89,7 @@ void page_put_cpu(struct page *p)
     struct report_endpoint outside = {.name = "outside requests", .cpu_ns = s.charged == UNKNOWN ? UNKNOWN : r->outside.cpu_ns};
     page_put_view(p, cpu_columns, "CPU   ", &outside);
     if (s.charged == UNKNOWN) {
-        page_say(p, "CHARGED", "not known: the CPU of threads was not read (time.cpu)%s%s",
+        page_say(p, "CHARGED", "not known: the CPU of threads was not read%s%s%s", r->cpu_wanted ? "" : " (time.cpu was off)",
                  s.processes == UNKNOWN ? "" : "; the processes used ", s.processes == UNKNOWN ? "" : cell_time(s.processes, utf8).s);
         return;
     }
@@ -235,7 +235,8 @@ static void say_measured(struct page *p)
              "a request's mean. down: in calls that it made; runq: could have run, had no CPU; unknown: neither CPU nor a wait "
              "that is seen; -: not measured");
     if (requests && !cpu && !waits)
-        page_say(p, "MEASURED", "neither CPU nor waits: time.cpu and time.waits were off");
+        page_say(p, "MEASURED", "neither CPU nor waits%s",
+                 p->r->cpu_wanted || p->r->waits_wanted ? "" : ": time.cpu and time.waits were off");
     else if (requests && (cpu < requests || waits < requests))
         page_say(p, "MEASURED", "CPU of %s, waits of %s of the requests; what was not is in unknown", cell_percent(cpu, requests).s,
                  cell_percent(waits, requests).s);

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include <cjson/cJSON.h>
 #include <cmocka.h>
 
 #include "collector/growth.h"
@@ -127,6 +128,36 @@ static void test_waits_add_up(void **state)
     }
 }
 
+static void test_json_stays_one_object(void **state)
+{
+    (void)state;
+    struct store *s = shop();
+    end(s);
+    for (int asked = 0; asked < 2; asked++) {
+        struct report *r = load(s, asked ? &everything : NULL);
+        char *text = NULL;
+        size_t len;
+        FILE *f = open_memstream(&text, &len);
+        assert_int_equal(report_json(r, f), 0);
+        fclose(f);
+        const char *rest;
+        cJSON *j = cJSON_ParseWithOpts(text, &rest, true);
+        assert_non_null(j);
+        const cJSON *sites = cJSON_GetObjectItem(j, "sites"), *first = cJSON_GetArrayItem(sites, 0);
+        assert_int_equal(cJSON_GetArraySize(sites), asked ? 6 : 0);
+        if (asked) {
+            assert_string_equal(cJSON_GetStringValue(cJSON_GetObjectItem(first, "endpoint")), "GET /users/{id}");
+            assert_int_equal(cJSON_GetObjectItem(first, "allocated_bytes")->valuedouble, 140 * SAMPLE);
+            assert_string_equal(cJSON_GetStringValue(cJSON_GetArrayItem(cJSON_GetObjectItem(first, "stack"), 3)), "handler");
+            assert_int_equal(cJSON_GetObjectItem(cJSON_GetArrayItem(sites, 5), "wait_ns")->valuedouble, 400 * MS);
+        }
+        cJSON_Delete(j);
+        free(text);
+        report_free(r);
+    }
+    store_close(s);
+}
+
 static void test_hostile_names_do_not_reach_the_terminal(void **state)
 {
     (void)state;
@@ -144,6 +175,67 @@ static void test_hostile_names_do_not_reach_the_terminal(void **state)
     free(text);
     report_free(r);
     store_close(s);
+}
+
+/* --- the slowest requests --- */
+
+/* receive, work, downstream, send, then within the work: cpu, lock, disk, sleep, run queue */
+static void slow_span(struct store *s, uint64_t at_ms, const uint64_t ms[9], bool measured)
+{
+    static uint64_t id;
+    uint64_t work = ms[1] + ms[2];
+    struct row_span span = {.id = ++id,
+                            .endpoint = 1,
+                            .process = 1,
+                            .start_ns = AT + at_ms * MS,
+                            .duration_ns = (ms[0] + work + ms[3]) * MS,
+                            .queue_ns = 9 * MS,
+                            .receive_ns = ms[0] * MS,
+                            .work_ns = work * MS,
+                            .send_ns = ms[3] * MS,
+                            .downstream_ns = ms[2] * MS,
+                            .wall = {ms[4] * MS, ms[5] * MS, ms[6] * MS, ms[7] * MS, ms[8] * MS},
+                            .cpu_known = measured,
+                            .waits_known = measured,
+                            .retained = UINT64_MAX,
+                            .rate = 1,
+                            .status = 200,
+                            .answered = 1,
+                            .why = WHY_SLOW};
+    store_push(s, make_span(&span, "POST", "/orders", ""));
+}
+
+static void test_slowest_shows_what_the_work_was(void **state)
+{
+    (void)state;
+    static const uint64_t locked[9] = {10, 300, 90, 11, 40, 180, 20, 30, 20}, quick[9] = {10, 100, 0, 5, 60, 0, 0, 0, 30},
+                          unmeasured[9] = {10, 200, 100, 5, 0, 0, 0, 0, 0}, several[9] = {0, 100, 0, 0, 150, 50, 0, 0, 0};
+    char folder[] = "/tmp/sonde-views-XXXXXX", path[64], command[96];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/s.db", folder);
+    scene_path = path;
+    struct store *s = shop();
+    scene_path = "none";
+    slow_span(s, 1000, locked, true);
+    slow_span(s, 2000, quick, true);
+    slow_span(s, 3000, unmeasured, false);
+    slow_span(s, 4000, several, true); /* two threads worked for it: more than its time */
+    end(s);
+    struct report *r = load(s, &(struct report_query){.slowest = 4});
+    struct report_style style = {.columns = 80};
+    char *text = NULL;
+    size_t len;
+    FILE *f = open_memstream(&text, &len);
+    report_slowest_text(r, &style, f);
+    fclose(f);
+    same_as_golden("slowest", text);
+    assert_true(longest_line(text) <= 80);
+    assert_null(strchr(text, '\033'));
+    free(text);
+    report_free(r);
+    store_close(s);
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    assert_int_equal(system(command), 0);
 }
 
 /* --- does it grow --- */
@@ -234,6 +326,8 @@ int main(void)
         cmocka_unit_test(test_few_samples_name_the_setting),
         cmocka_unit_test(test_what_was_not_measured_is_not_known),
         cmocka_unit_test(test_waits_add_up),
+        cmocka_unit_test(test_json_stays_one_object),
+        cmocka_unit_test(test_slowest_shows_what_the_work_was),
         cmocka_unit_test(test_hostile_names_do_not_reach_the_terminal),
         cmocka_unit_test(test_growth_of_a_leak_is_sure),
         cmocka_unit_test(test_growth_of_a_cache_that_is_full_is_none),

@@ -28,9 +28,11 @@ static struct sketch_pool *pool;
 
 #define INTERVALS 12
 
+static const char *scene_path = "none"; /* samples of requests are kept in files only */
+
 static inline struct store *begin_with(const char *settings)
 {
-    struct store *s = store_open("none", "00c0ffee", 0, NULL, NULL);
+    struct store *s = store_open(scene_path, "00c0ffee", 0, NULL, NULL);
     assert_non_null(s);
     store_push(s, make_run("00c0ffee", AT, "[\"./shop\"]", settings));
     struct row_process p = {.process = 1,
