@@ -5,7 +5,7 @@ _sonde() {
     prev=${COMP_WORDS[COMP_CWORD - 1]}
     command=${COMP_WORDS[1]}
     if [ "$COMP_CWORD" = 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'run report list off record replay dump check --help --version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'run report flame leaks list off record replay dump check --help --version' -- "$cur")
         return
     fi
     case $prev in
@@ -19,7 +19,15 @@ _sonde() {
         return
         ;;
     --sort)
-        mapfile -t COMPREPLY < <(compgen -W 'count time p99 errors heap out' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'count time p99 errors heap kept cpu out' -- "$cur")
+        return
+        ;;
+    --by)
+        mapfile -t COMPREPLY < <(compgen -W 'allocated retained live lockwait' -- "$cur")
+        return
+        ;;
+    --format)
+        mapfile -t COMPREPLY < <(compgen -W 'collapsed speedscope html' -- "$cur")
         return
         ;;
     --allocator)
@@ -40,9 +48,11 @@ _sonde() {
                 ;;
             esac
         done
-        mapfile -t COMPREPLY < <(compgen -W '-o --to --config --name --set --allocator --quiet --exec --strict --help' -- "$cur"; compgen -c -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W '-o --to --config --name --set --allocator --heap-profile --quiet --exec --strict --help' -- "$cur"; compgen -c -- "$cur")
         ;;
-    report) mapfile -t COMPREPLY < <(compgen -W '--json --strict --last --since --sort --top --slowest --help' -- "$cur"; compgen -f -- "$cur") ;;
+    report) mapfile -t COMPREPLY < <(compgen -W '--json --strict --last --since --sort --top --slowest --memory --cpu --waits --help' -- "$cur"; compgen -f -- "$cur") ;;
+    flame) mapfile -t COMPREPLY < <(compgen -W '--by --route --format -o --help' -- "$cur"; compgen -f -- "$cur") ;;
+    leaks) mapfile -t COMPREPLY < <(compgen -W '--json --top --help' -- "$cur"; compgen -f -- "$cur") ;;
     replay) mapfile -t COMPREPLY < <(compgen -W '-o --to --config --set --name --quiet --help' -- "$cur"; compgen -f -- "$cur") ;;
     check) mapfile -t COMPREPLY < <(compgen -W '--config --output --set --help' -- "$cur"; compgen -c -- "$cur") ;;
     off) mapfile -t COMPREPLY < <(compgen -W '--undo --help' -- "$cur"; compgen -f -- "$cur") ;;
