@@ -57,7 +57,10 @@ static void shut(struct out *o, char bracket)
 
 static void text_at(struct out *o, const char *name, const char *text)
 {
-    key(o, name);
+    if (name)
+        key(o, name);
+    else
+        separate(o);
     if (text)
         json_put_text(o->f, text);
     else
@@ -254,13 +257,36 @@ static bool cpu_is_charged(const struct report *r)
 
 #define SITES_SHOWN 100 /* of each kind */
 
-static void put_site(struct out *o, const struct report_site *s)
+static const char *const growth_words[] = {[GROWTH_UNKNOWN] = "unknown",
+                                           [GROWTH_NONE] = "no",
+                                           [GROWTH_STOPPED] = "stopped",
+                                           [GROWTH_LIKELY] = "likely",
+                                           [GROWTH_SURE] = "sure"};
+
+/* A list, the innermost first. */
+static void put_frames(struct out *o, const char *frames)
+{
+    char *copy = strdup(frames ? frames : "");
+    open_at(o, "stack", '[');
+    for (char *at = copy, *next; at && *at; at = next) {
+        next = strstr(at, " < ");
+        if (next) {
+            *next = 0;
+            next += 3;
+        }
+        text_at(o, NULL, at);
+    }
+    shut(o, ']');
+    free(copy);
+}
+
+static void put_site(struct out *o, const struct report *r, const struct report_site *s)
 {
     open_at(o, NULL, '{');
     text_at(o, "kind", s->lockwait ? "lockwait" : "allocated");
     text_at(o, "service", s->service);
     text_at(o, "endpoint", s->endpoint);
-    text_at(o, "stack", s->frames);
+    put_frames(o, s->frames);
     number_at(o, "samples", s->samples);
     number_at(o, s->lockwait ? "waited_ns" : "allocated_bytes", s->amount);
     if (!s->lockwait) {
@@ -272,6 +298,7 @@ static void put_site(struct out *o, const struct report_site *s)
         number_at(o, "retained_samples", s->retained_samples);
         number_at(o, "retained_bytes", s->retained_bytes);
         put_error(o, s->retained_samples);
+        text_at(o, "grows", r->history_known ? growth_words[s->growth.verdict] : NULL);
     }
     shut(o, '}');
 }
@@ -309,7 +336,7 @@ static void put_sites(struct out *o, const struct report *r)
     open_at(o, "sites", '[');
     for (int i = 0; i < r->sites; i++)
         if (shown[list[i]->lockwait]++ < SITES_SHOWN)
-            put_site(o, list[i]);
+            put_site(o, r, list[i]);
     shut(o, ']');
     free(list);
 }
@@ -500,17 +527,6 @@ static void put_documents(struct out *o, const struct report *r)
         shut(o, '}');
     }
     shut(o, ']');
-}
-
-/* Only when they were asked for: there are many. */
-static void put_sites(struct out *o, const struct report *r)
-{
-    if (!r->sites_asked)
-        return;
-    char *sites = r->sites_known ? report_sites_json(r) : NULL;
-    key(o, "sites");
-    fputs(sites ? sites : "null", o->f);
-    free(sites);
 }
 
 int report_json(const struct report *r, FILE *f)

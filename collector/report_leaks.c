@@ -1,5 +1,5 @@
 /*
- * report_leaks.c - `sonde leaks`: places whose live bytes grow with the requests, and how sure that is; sites as JSON.
+ * report_leaks.c - `sonde leaks`: places whose live bytes grow with the requests, and how sure that is.
  *
  * In:      struct report (sites with growth)     Out: FILE
  * Context: P but for the FILE
@@ -274,53 +274,4 @@ int report_leaks_json(const struct report *r, FILE *f)
     free(list);
     free(text);
     return text && fflush(f) == 0 && !ferror(f) ? 0 : -EIO;
-}
-
-/* --- the sites of `sonde report --json` --- */
-
-static const char *const growth_words[] = {
-    [GROWTH_UNKNOWN] = "unknown", [GROWTH_NONE] = "no", [GROWTH_STOPPED] = "stopped", [GROWTH_LIKELY] = "likely", [GROWTH_SURE] = "sure"};
-
-static cJSON *site_json(const struct report *r, const struct report_site *s)
-{
-    cJSON *site = cJSON_CreateObject();
-    cJSON_AddStringToObject(site, "kind", s->lockwait ? "lockwait" : "allocated");
-    cJSON_AddItemToObject(site, "service", s->service ? cJSON_CreateString(s->service) : cJSON_CreateNull());
-    cJSON_AddItemToObject(site, "endpoint", s->endpoint ? cJSON_CreateString(s->endpoint) : cJSON_CreateNull());
-    add_number(site, "samples", (double)s->samples, true);
-    add_number(site, s->lockwait ? "wait_ns" : "allocated_bytes", (double)s->amount, true);
-    if (!s->lockwait) {
-        add_number(site, "kept_samples", (double)kept_samples(s), true);
-        add_number(site, "kept_bytes", (double)kept(s), true);
-        add_number(site, "retained_samples", (double)s->retained_samples, true);
-        add_number(site, "retained_bytes", (double)s->retained_bytes, true);
-        cJSON_AddItemToObject(site, "grows",
-                              r->history_known ? cJSON_CreateString(growth_words[s->growth.verdict]) : cJSON_CreateNull());
-    }
-    cJSON_AddItemToObject(site, "stack", frames_json(s->frames));
-    return site;
-}
-
-static int by_amount(const void *a, const void *b)
-{
-    const struct report_site *x = *(const struct report_site *const *)a, *y = *(const struct report_site *const *)b;
-    if (x->lockwait != y->lockwait)
-        return x->lockwait ? 1 : -1;
-    return x->amount > y->amount ? -1 : x->amount < y->amount;
-}
-
-char *report_sites_json(const struct report *r)
-{
-    const struct report_site **list = calloc((size_t)r->sites + 1, sizeof *list);
-    cJSON *all = cJSON_CreateArray();
-    for (int i = 0; list && i < r->sites; i++)
-        list[i] = &r->site[i];
-    if (list)
-        qsort(list, (size_t)r->sites, sizeof *list, by_amount);
-    for (int i = 0; list && i < r->sites; i++)
-        cJSON_AddItemToArray(all, site_json(r, list[i]));
-    char *text = cJSON_PrintUnformatted(all);
-    cJSON_Delete(all);
-    free(list);
-    return text;
 }

@@ -118,8 +118,6 @@ struct report_output {
 };
 
 struct report_block;
-struct report;
-char *report_sites_json(const struct report *); /* a list, to be freed; NULL: no memory */
 
 struct report {
     struct report_block *blocks; /* all strings and arrays */
@@ -148,7 +146,7 @@ struct report {
     struct report_site *site;
     int endpoints, processes, unreads, in_flights, slowests, errors, bounds, sheds, outputs, sites;
     int top; /* as asked, 0: as many as are useful */
-    bool sites_asked, sites_known; /* the store has them */
+    bool sites_known; /* the store has them */
     bool history_known; /* and what lived of them over time */
     int moments;        /* of it */
     struct growth outside_growth; /* of what belongs to no request */

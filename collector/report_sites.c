@@ -229,8 +229,7 @@ static void load_live(struct loader *l, const struct stacks *stacks, struct hist
 
 void load_sites(struct loader *l)
 {
-    l->r->sites_asked = l->query->sites || l->query->history;
-    if (!l->r->sites_asked || l->rc != SQLITE_OK || !load_table(l, "site") || !load_table(l, "stack"))
+    if ((!l->query->sites && !l->query->history) || l->rc != SQLITE_OK || !load_table(l, "site") || !load_table(l, "stack"))
         return;
     struct stacks stacks = load_stacks(l);
     load_rows(l, &stacks);
