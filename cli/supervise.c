@@ -11,6 +11,7 @@
  */
 #include "cli/supervise.h"
 #include "cli/cli.h"
+#include "collector/procfs.h"
 #include "cli/jemalloc.h"
 #include "wire/atomics.h"
 #include "wire/clock.h"
@@ -90,7 +91,7 @@ static void tell_command(const struct supervisor *s)
         tell_collector(s, line);
     }
     if (s->command_ended) {
-        snprintf(line, sizeof line, "command-end %d %d\n", s->exit_code, s->signal > 0 ? s->signal : 0);
+        snprintf(line, sizeof line, "command-end %d %d %llu\n", s->exit_code, s->signal > 0 ? s->signal : 0, s->cpu_ns);
         tell_collector(s, line);
     }
     if (s->stopping)
@@ -433,10 +434,15 @@ static void command_status(struct supervisor *s, const siginfo_t *info)
 
 static void reap(struct supervisor *s)
 {
+    const int any = WEXITED | WSTOPPED | WCONTINUED | WNOHANG;
     for (;;) {
         siginfo_t info = {.si_pid = 0};
-        if (waitid(P_ALL, 0, &info, WEXITED | WSTOPPED | WCONTINUED | WNOHANG) || !info.si_pid)
+        if (waitid(P_ALL, 0, &info, any | WNOWAIT) || !info.si_pid)
             return;
+        if (info.si_pid == s->command)
+            s->cpu_ns = procfs_cpu_ns(s->command); /* its clock goes with it */
+        if (waitid(P_PID, (id_t)info.si_pid, &info, any) || !info.si_pid)
+            continue;
         if (info.si_pid == s->command)
             command_status(s, &info);
         else if (info.si_pid == s->collector && info.si_code != CLD_STOPPED && info.si_code != CLD_CONTINUED)

@@ -22,6 +22,7 @@ struct supervisor {
     size_t text_len;
     bool command_ended, stopping;
     int exit_code, signal; /* of CMD; -1: unknown, none */
+    unsigned long long cpu_ns; /* of CMD at its end, 0 unknown */
     unsigned deaths;
     unsigned long long death_ns[5]; /* of the last five collectors */
     unsigned long long restart_ns;  /* when the next one may start, 0: it runs */

@@ -4,7 +4,7 @@
  *     sonde-collector --store PATH --supervisor PID --arena FD --settings FD [--record FILE]
  *     sonde-collector --store PATH --replay FILE --settings FD
  *
- * stdin is the supervisor's pipe, lines of text: "command-pid PID", "command-end CODE SIGNAL" (-1 and 0: none), "stop".
+ * stdin is the supervisor's pipe, lines of text: "command-pid PID", "command-end CODE SIGNAL CPU_NS" (-1 and 0: none), "stop".
  * Its end means that the supervisor is gone; we go on until the writers are. stdout takes the summary. stderr: what a
  * person must know at once. Exit code 0: all was written; 1: not (a damaged recording, a disk that hangs).
  *
@@ -224,13 +224,14 @@ static int close_pipeline(struct collector *c, uint64_t end_ns, uint64_t flush_s
 static void obey(struct collector *c, const char *line)
 {
     int pid, code, number;
+    unsigned long long cpu_ns = 0;
     if (sscanf(line, "command-pid %d", &pid) == 1)
         c->command = pid;
-    else if (sscanf(line, "command-end %d %d", &code, &number) == 2) {
+    else if (sscanf(line, "command-end %d %d %llu", &code, &number, &cpu_ns) >= 2) {
         c->command_ended = true;
         c->exit_code = code;
         c->signal = number > 0 ? number : -1;
-        watch_command_end(c->watch, c->command, c->exit_code, c->signal);
+        watch_command_end(c->watch, c->command, c->exit_code, c->signal, cpu_ns);
     } else if (!strcmp(line, "stop"))
         c->stop = true;
 }

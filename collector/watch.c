@@ -763,8 +763,13 @@ static void hook_reaped(void *to, const struct item *item, int32_t pid, int32_t 
         tell_status(to, pid, -1, WTERMSIG(status), item->time_ns, FACT_REAPED);
 }
 
-void watch_command_end(struct watch *w, pid_t pid, int exit_code, int signal)
+void watch_command_end(struct watch *w, pid_t pid, int exit_code, int signal, uint64_t cpu_ns)
 {
+    for (uint32_t i = 0; i < w->count; i++) {
+        struct process *p = w->process[i];
+        if (p->pid == pid && !p->replaced && cpu_ns > p->cpu_before + p->cpu_ns)
+            p->cpu_ns = cpu_ns - p->cpu_before;
+    }
     uint64_t now = w->now ? w->now : UINT64_MAX;
     tell_status(w, pid, exit_code, signal, now, FACT_REAPED);
     tell_status(w, pid, exit_code, signal, now, FACT_COMMAND_END);

@@ -49,7 +49,7 @@ bool watch_is_full(
     const struct watch *); /* more than a quarter of some pool is in use: drain faster */
 
 /* CMD, told by its parent. The code or the signal, the other -1. */
-void watch_command_end(struct watch *, pid_t, int exit_code, int signal);
+void watch_command_end(struct watch *, pid_t, int exit_code, int signal, uint64_t cpu_ns);
 /* The last totals of those that live on. */
 void watch_finish(struct watch *);
 

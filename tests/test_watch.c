@@ -404,7 +404,7 @@ static void test_status_comes_from_the_parents_wait(void **state)
     kill(parent, SIGKILL);
     await(&r, FACT_PROCESS_END, 3);
     waitpid(parent, NULL, 0);
-    watch_command_end(r.w, parent, -1, SIGKILL);
+    watch_command_end(r.w, parent, -1, SIGKILL, 0);
     await(&r, FACT_COMMAND_END, 1);
     assert_int_equal(fact_of(&r, FACT_COMMAND_END, 0)->item.process, 1);
     assert_int_equal(fact_of(&r, FACT_REAPED, 1)->fact.signal, SIGKILL);
