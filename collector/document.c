@@ -249,7 +249,7 @@ static char *put_sequence_id(const struct document_writer *w, char *p, uint64_t 
 }
 
 /* `retained`: UINT64_MAX: not known, not told; `samples` that tell it, 0: not told */
-static char *put_cost(char *p, const struct cost *c, uint64_t downstream_ns, uint64_t retained, uint64_t samples)
+static char *put_heap(char *p, const struct cost *c, uint64_t retained, uint64_t samples)
 {
     if (c->allocated || c->freed || c->allocations || samples) {
         p = put_number(PUT(p, ",\"memory\":{\"allocated\":{\"bytes\":"), c->allocated);
@@ -262,16 +262,27 @@ static char *put_cost(char *p, const struct cost *c, uint64_t downstream_ns, uin
         p = put_number(PUT(p, ",\"allocations\":"), c->allocations);
         *p++ = '}';
     }
+    return p;
+}
+
+/*
+ * CPU: all that was charged. Waits: within the duration, which they make up together with the CPU in it, so that need
+ * not be told.
+ */
+static char *put_times(char *p, uint64_t cpu_ns, const struct wall *w, uint64_t downstream_ns, uint64_t unknown_ns)
+{
 #define PUT_NS(name, n)                                                                            \
     if ((n) && (n) != UINT64_MAX) {                                                                \
         p = put_number(PUT(p, ",\"" name "\":{\"ns\":"), (n));                                     \
         *p++ = '}';                                                                                \
     }
-    PUT_NS("cpu", c->cpu_ns)
-    PUT_NS("lock", c->lock_ns)
-    PUT_NS("disk", c->disk_ns)
-    PUT_NS("sleep", c->sleep_ns)
+    PUT_NS("cpu", cpu_ns)
+    PUT_NS("lock", w->lock_ns)
+    PUT_NS("disk", w->disk_ns)
+    PUT_NS("sleep", w->sleep_ns)
     PUT_NS("downstream", downstream_ns)
+    PUT_NS("runqueue", w->runqueue_ns)
+    PUT_NS("unknown", unknown_ns)
     return p;
 }
 
@@ -578,7 +589,9 @@ static char *put_ours(struct document_writer *w, char *p, const struct row_span 
     p = put_phases(p, s);
     if (strncmp(s->protocol, "http", 4) != 0)
         p = put_flow(p, s->bytes_in, s->bytes_out);
-    p = put_cost(p, &s->cost, s->downstream_ns, s->retained ? s->retained : UINT64_MAX, 0);
+    p = put_heap(p, &s->cost, s->retained ? s->retained : UINT64_MAX, 0);
+    p = put_times(p, s->cost.cpu_ns, &s->wall, s->downstream_ns,
+                  s->cpu_known && s->waits_known ? wall_unknown(&s->wall, s->downstream_ns, s->duration_ns) : 0);
     p = put_rate(w, p, s->rate);
     if (s->why == WHY_ERROR || s->why == WHY_SLOW)
         p = put_bytes(p, reasons[s->why], strlen(reasons[s->why]));
@@ -688,7 +701,9 @@ size_t document_total(struct document_writer *w, const struct row *row, char *to
     p = put_bytes(p, n->text + n->service_len, n->endpoint_len);
     p = put_text(PUT(p, ",\"class\":"), class_name(t->class), strlen(class_name(t->class)), 8);
     p = put_counts(p, t);
-    p = put_cost(p, &t->cost, t->downstream_ns, t->retained, t->retained_samples);
+    p = put_heap(p, &t->cost, t->retained, t->retained_samples);
+    p = put_times(p, t->cost.cpu_ns, &t->wall, t->downstream_ns,
+                  t->cpu_count && t->waits_count ? wall_unknown(&t->wall, t->downstream_ns, t->latency_sum) : 0);
     p = PUT(p, "}}\n");
     return (size_t)(p - to);
 }
@@ -723,7 +738,7 @@ size_t document_process(struct document_writer *w, const struct row *row, uint64
         p = put_signed(PUT(p, ",\"signal\":"), r->signal);
     if (r->merged > 1)
         p = put_number(PUT(p, ",\"merged\":"), r->merged);
-    p = put_cost(p, &heap, 0, UINT64_MAX, 0);
+    p = put_heap(p, &heap, UINT64_MAX, 0);
     if (r->cpu_ns)
         p = PUT(put_number(PUT(p, ",\"cpu\":{\"ns\":"), r->cpu_ns), "}");
     p = PUT(p, "}}\n");

@@ -72,7 +72,7 @@ wait_listening() {
 report() { "$SONDE" report "$scratch/s.db" --json "$@" >"$scratch/report.json" || fail "sonde report: exit $?"; }
 q() { jq -r "$1" "$scratch/report.json"; }
 
-# The three sums of the report's contract, and the verdict when given.
+# The sums of the report's contract, and the verdict when given.
 check_sums() {
     jq -r '
     def s(f): map(f) | add // 0;
@@ -83,6 +83,10 @@ check_sums() {
     row("allocated by endpoints + outside, by processes"; (.endpoints | s(.heap.allocated_bytes)) + .outside.allocated_bytes; .processes | s(.allocated_bytes)),
     row("freed by endpoints + outside, by processes"; (.endpoints | s(.heap.freed_bytes)) + .outside.freed_bytes; .processes | s(.freed_bytes)),
     row("allocations of endpoints + outside, of processes"; (.endpoints | s(.heap.allocations)) + .outside.allocations; .processes | s(.allocations)) end),
+    (if .outside.cpu_ns == null then empty else
+    row("CPU of endpoints + outside, of processes"; (.endpoints | s(.cpu_ns // 0)) + .outside.cpu_ns; .processes | s(.cpu_ns // 0)) end),
+    (.endpoints[] | select(.waits_ns != null and .cpu_wall_ns != null) |
+    row("\(.side) \(.endpoint): CPU + waits + unknown, latency"; .cpu_wall_ns + ([.waits_ns[] // 0] | add); .latency_ns.sum // 0)),
     row("events written, drained + lost"; .events.written; .events.drained + ([.events.lost[]] | add // 0)),
     row("documents"; .documents.carried + .documents.accepted; .documents.acknowledged + .documents.duplicates + .documents.dead + ([.documents.dropped[]] | add // 0) + .documents.queued)
     ' "$scratch/report.json" >"$scratch/sums" || fail "the report is not what jq reads"

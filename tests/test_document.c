@@ -278,6 +278,30 @@ static void test_parent_and_child_have_one_trace(void **state)
     cJSON_Delete(child);
 }
 
+static void test_the_times_of_a_span_add_up_to_its_duration(void **state)
+{
+    (void)state;
+    struct row_span *s = typical_span();
+    s->duration_ns = 100;
+    s->cost.cpu_ns = 25; /* 5 of them before the first byte */
+    s->wall = (struct wall){.cpu_ns = 20, .lock_ns = 1, .disk_ns = 2, .sleep_ns = 3, .runqueue_ns = 4};
+    s->downstream_ns = 50;
+    s->cpu_known = s->waits_known = 1;
+    cJSON *d = write_span(s, "/", "");
+    static const char *const waits[] = {"sonde.lock.ns",       "sonde.disk.ns",     "sonde.sleep.ns",
+                                        "sonde.downstream.ns", "sonde.runqueue.ns", "sonde.unknown.ns"};
+    double sum = 20;
+    for (size_t i = 0; i < sizeof waits / sizeof *waits; i++)
+        sum += at(d, waits[i])->valuedouble;
+    assert_int_equal(sum, 100);
+    assert_int_equal(at(d, "sonde.cpu.ns")->valuedouble, 25);
+    cJSON_Delete(d);
+    s->cpu_known = 0;
+    d = write_span(s, "/", "");
+    assert_null(at(d, "sonde.unknown")); /* what CPU it was would be in it */
+    cJSON_Delete(d);
+}
+
 static void test_a_traceparent_is_kept(void **state)
 {
     (void)state;
@@ -562,6 +586,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_client_span_reads_the_other_way_round, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_parent_and_child_have_one_trace, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_the_times_of_a_span_add_up_to_its_duration, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_traceparent_is_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_redis_is_a_database, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_any_bytes_become_valid_text, set_up, tear_down),

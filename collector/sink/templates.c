@@ -50,6 +50,8 @@ static const struct field {
     {"sonde.disk.ns", "long", ALL},
     {"sonde.sleep.ns", "long", ALL},
     {"sonde.downstream.ns", "long", ALL},
+    {"sonde.runqueue.ns", "long", ALL},
+    {"sonde.unknown.ns", "long", ALL},
     {"http.request.method", "keyword", SPAN | ENDPOINT},
     {"http.request.bytes", "long", SPAN},
     {"http.request.body.bytes", "long", SPAN},
