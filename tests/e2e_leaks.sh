@@ -96,7 +96,7 @@ try() { # name, function that must be in the stack (extended regular expression)
     sonde=$!
     pids+=("$sonde")
     wait_listening "$port" || return
-    n=$(python3 "$scratch/load.py" "$port" "${SECONDS_EACH:-14}" 0.005) || fail "$name: load"
+    n=$(python3 "$scratch/load.py" "$port" "${SECONDS_EACH:-9}" 0.005) || fail "$name: load"
     sleep 1.5
     kill -TERM "$sonde"
     wait "$sonde"
