@@ -117,6 +117,10 @@ int main(int argc, char **argv)
     if (slices_init(&s, "fork"))
         return 1;
     starts(&s, "/bin/true", (char *[]){"/bin/true", NULL}, STARTS);
+    s.view.arena->features |= FEATURE_STACKS;
+    s.view.arena->sample_bytes = UINT64_C(524288);
+    starts(&s, "/bin/true, stacks sampled", (char *[]){"/bin/true", NULL}, STARTS);
+    s.view.arena->features &= ~(uint32_t)FEATURE_STACKS;
     starts(&s, "/usr/bin/python3 -S -c 1", (char *[]){"/usr/bin/python3", "-S", "-c", "1", NULL},
            100);
     starts(&s, "/usr/sbin/nginx -v",

@@ -1,6 +1,8 @@
 /*
  * bench_malloc.c - what counting adds to an allocation: glibc, jemalloc, tcmalloc, mimalloc, bare
- * against watched.
+ * against watched; the same with stacks sampled at the default rate, and what one sample costs.
+ *
+ * `bench_malloc --count KIND ROUNDS` only does the work: for callgrind, when the machine is busy.
  */
 #include "bench/slices.h"
 
@@ -50,8 +52,11 @@ static void work(int kind, int rounds)
     }
 }
 
-static void one_allocator(struct slices *s, const char *name, const char *library)
+static void one_allocator(struct slices *s, const char *name, const char *library, bool sampled)
 {
+    s->view.arena->features =
+        FEATURE_HEAP | FEATURE_DATA | (sampled ? (uint32_t)FEATURE_STACKS : 0);
+    s->view.arena->sample_bytes = UINT64_C(524288);
     struct worker bare = slices_start(s, false, library), watched = slices_start(s, true, library);
     for (int kind = 0; kind < KINDS; kind++) {
         struct comparison c = slices_compare(s, &bare, &watched, kind, kind_rounds[kind], 200);
@@ -60,6 +65,18 @@ static void one_allocator(struct slices *s, const char *name, const char *librar
                                     c.low / 1000,  c.high / 1000,    c.best / 1000};
         slices_line(s, name, kind_names[kind], &c);
     }
+    slices_stop(&bare);
+    slices_stop(&watched);
+}
+
+/* Every block is sampled: ALLOCATED with its stack, and FREED, for each pair. */
+static void one_sample(struct slices *s, const char *name, const char *library)
+{
+    s->view.arena->features = FEATURE_HEAP | FEATURE_DATA | FEATURE_STACKS;
+    s->view.arena->sample_bytes = 1;
+    struct worker bare = slices_start(s, false, library), watched = slices_start(s, true, library);
+    struct comparison c = slices_compare(s, &bare, &watched, PAIR_1000, 5000, 100);
+    slices_line(s, name, "malloc(1000) free, each sampled", &c);
     slices_stop(&bare);
     slices_stop(&watched);
 }
@@ -84,14 +101,22 @@ int main(int argc, char **argv)
                                                {"mimalloc", "libmimalloc.so.2.0"}};
     if (argc > 1 && !strcmp(argv[1], "--worker"))
         return slices_work(work);
+    if (argc > 3 && !strcmp(argv[1], "--count")) {
+        work(atoi(argv[2]), atoi(argv[3]));
+        return 0;
+    }
     struct slices s;
     if (slices_init(&s, "malloc"))
         return 1;
-    one_allocator(&s, "glibc", "");
-    for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) {
-        if (is_installed(libraries[i][1]))
-            one_allocator(&s, libraries[i][0], libraries[i][1]);
+    for (int sampled = 0; sampled < 2; sampled++) {
+        if (sampled)
+            puts("with stacks, one in 512 KiB:");
+        one_allocator(&s, "glibc", "", sampled);
+        for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++)
+            if (is_installed(libraries[i][1]))
+                one_allocator(&s, libraries[i][0], libraries[i][1], sampled);
     }
+    one_sample(&s, "sample", "");
     slices_fini(&s);
     return 0;
 }
