@@ -30,7 +30,13 @@ EXPORTED void *calloc(size_t count, size_t size)
     return usage.mode == USAGE_SIZED ? usage_took_sized(block, count * size) : usage_took(block);
 }
 
-/* Apart, so that glibc's way below saves no register. */
+/* Apart, so that the ways below save no register. */
+static __attribute__((noinline)) void free_measured(void *block)
+{
+    usage_gave(usage_size(block));
+    real.free(block);
+}
+
 static __attribute__((noinline)) void free_otherwise(void *block)
 {
     sampled_check(block);
@@ -43,16 +49,19 @@ static __attribute__((noinline)) void free_otherwise(void *block)
 
 EXPORTED void free(void *block)
 {
+    struct lane *l = usage_lane();
     size_t bytes;
-    if (__builtin_expect(usage.mode == USAGE_GLIBC && block, 1)) {
-        struct lane *l = usage_lane();
-        if (__builtin_expect(l && !sampled_maybe(block), 1) && usage_glibc_size(block, &bytes)) {
-            add_own(&l->freed, bytes);
-            real.free(block);
-            return;
-        }
+    if (__builtin_expect(!l || !block || sampled_maybe(block), 0)) {
+        free_otherwise(block);
+    } else if (__builtin_expect(usage.mode == USAGE_GLIBC, 1) && usage_glibc_size(block, &bytes)) {
+        add_own(&l->freed, bytes);
+        real.free(block);
+    } else if (self.jemalloc_freed) {
+        usage_gave_counted(NULL);
+        real.free(block);
+    } else {
+        free_measured(block);
     }
-    free_otherwise(block);
 }
 
 EXPORTED void *realloc(void *block, size_t size)
