@@ -15,9 +15,9 @@ lock = threading.Lock()
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
-        if self.path == "/held":
+        if self.path != "/free":
             with lock:
-                time.sleep(0.02)
+                time.sleep(0.02 if self.path == "/held" else 60)
         self.send_response(200)
         self.send_header("Content-Length", "3")
         self.end_headers()
@@ -51,6 +51,21 @@ least "python: slept for requests, ns" "$(q "[$held | .waits_ns.sleep] | add")" 
 least "python: waited for the lock, ns" "$(q "[$held | .waits_ns.lock] | add")" 400000000
 is "python: slept where nothing sleeps, ns" "$(q '[.endpoints[] | select(.endpoint == "GET /free" and .side == "server") | .waits_ns.sleep] | add')" 0
 is "python: lost" "$(q '[.events.lost[]] | add // 0')" 0
+check_sums
+
+echo "--- the same, killed: what the requests in flight were waiting in"
+rm -f "$scratch"/s.db*
+port=$(free_port)
+watch /usr/bin/python3 "$scratch/server.py" "$port"
+wait_listening "$port" || exit 1
+curl -s "http://127.0.0.1:$port/stuck" >/dev/null & pids+=($!)
+sleep 0.3
+curl -s "http://127.0.0.1:$port/stuck" >/dev/null & pids+=($!)
+sleep 0.7
+kill -KILL "$(pgrep -P "$sonde" -x python3 | head -n 1)"
+wait "$sonde"; is "exit code after SIGKILL" $? 137
+report
+is "in flight" "$(q '[.in_flight[] | .endpoint + " in " + .call] | sort | join(", ")')" "GET /stuck in semaphore, GET /stuck in sleep"
 check_sums
 
 echo "--- redis: every write is synced"
