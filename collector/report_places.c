@@ -204,8 +204,9 @@ static void say_few(struct page *p, const struct page_places *what, uint64_t sam
     if (samples == 0 && what->all == 0)
         return page_say(p, what->word, "nothing");
     uint64_t better = page_finer(now, what->all, samples, what->lockwait ? 1000 : 1024);
-    page_say(p, what->word, "%" PRIu64 " sample%s: too few to tell. Finer: sonde run --set %s=%" PRIu64 " (it was %" PRIu64 ")",
-             samples, page_plural(samples), key, better, now);
+    page_say(p, what->word, "%s%s%" PRIu64 " sample%s: too few to tell. Finer: sonde run --set %s=%" PRIu64 " (it was %" PRIu64 ")",
+             what->all == UNKNOWN ? "" : cell_amount(p, what, what->all).s, what->all == UNKNOWN ? "" : " in all, ", samples,
+             page_plural(samples), key, better, now);
 }
 
 static void put_title(struct page *p, const struct page_places *what, uint64_t samples, bool ages)

@@ -181,6 +181,8 @@ static struct cell show_part(const struct page *p, const struct report_endpoint 
     struct cell c = {"-"};
     if (row.wall >= 0 && row.known[part])
         snprintf(c.s, sizeof c.s, "%.*f", row.part[part] ? row.decimals : 0, (double)row.part[part] / pow(10, row.decimals));
+    if (strlen(c.s) > 7) /* of a damaged store */
+        snprintf(c.s, sizeof c.s, "%.0e", (double)row.part[part] / pow(10, row.decimals));
     return c;
 }
 #define SHOW_PART(name, part)                                                                                          \
@@ -232,8 +234,8 @@ static void say_measured(struct page *p)
         waits += m->waits_count == UNKNOWN ? 0 : m->waits_count;
     }
     page_say(p, "",
-             "a request's mean. down: in calls that it made; runq: could have run, had no CPU; unknown: neither CPU nor a wait "
-             "that is seen; -: not measured");
+             "means of a request; down: in calls that it made, runq: no CPU to be had, unknown: neither CPU nor a wait "
+             "that is seen");
     if (requests && !cpu && !waits)
         page_say(p, "MEASURED", "neither CPU nor waits%s",
                  p->r->cpu_wanted || p->r->waits_wanted ? "" : ": time.cpu and time.waits were off");

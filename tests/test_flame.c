@@ -15,6 +15,7 @@
 
 #include <cjson/cJSON.h>
 #include <cmocka.h>
+#include <sqlite3.h>
 
 #include "collector/flame.h"
 #include "tests/views_scene.h"
@@ -268,6 +269,57 @@ static void test_leaks_as_json(void **state)
     store_close(s);
 }
 
+/* Whatever stands in the tables, all views come to an end and write what they should. */
+static void test_a_store_that_somebody_edited_is_shown_all_the_same(void **state)
+{
+    (void)state;
+    static const char *const edits[] = {
+        "UPDATE stack SET frames = NULL",
+        "UPDATE stack SET frames = ' < ' || frames || ' < '",
+        "UPDATE stack SET frames = ''",
+        "UPDATE stack SET frames = ' <  < (((<<<>>) operator< operator<<(operator()'",
+        "UPDATE stack SET frames = printf('%.40000c', 'x')",
+        "UPDATE OR IGNORE stack SET stack = stack + 1000",
+        "UPDATE site SET samples = -1, amount = -5, live_bytes = -1, live_samples = -9, oldest_ns = -3",
+        "UPDATE OR IGNORE site SET kind = x'00ff'",
+        "UPDATE OR IGNORE site SET endpoint = 77",
+        "UPDATE OR IGNORE site_live SET interval = interval * 1000000000000",
+        "UPDATE site_live SET live_samples = -live_samples",
+        "UPDATE site_live SET live_samples = 9e18, live_bytes = 0",
+        "UPDATE interval SET closed = 0",
+        "DELETE FROM interval",
+        "UPDATE total SET count = -count, latency_sum = NULL, heap = x'ff', cpu = x'0102'",
+        "UPDATE total SET wall_cpu_ns = 9e18, waits_count = -1",
+        "UPDATE endpoint SET merged_into = CASE endpoint WHEN 1 THEN 2 ELSE 1 END",
+        "UPDATE run SET settings = '{\"memory.sample_bytes\":0,\"waits.sample_ns\":0}'",
+        "DELETE FROM total",
+    };
+    struct report_style style = {.columns = 80};
+    for (size_t i = 0; i < sizeof edits / sizeof *edits; i++) {
+        struct store *s = shop();
+        end(s);
+        assert_int_equal(sqlite3_exec(store_connection(s), edits[i], NULL, NULL, NULL), SQLITE_OK);
+        struct report *r = load(s, &everything);
+        char *text = NULL;
+        size_t len;
+        FILE *f = open_memstream(&text, &len);
+        report_views_text(r, &style, REPORT_MEMORY | REPORT_CPU | REPORT_WAITS, f);
+        report_leaks_text(r, &style, f);
+        fflush(f);
+        if (longest_line(text) > 80)
+            fail_msg("%s:\n%s", edits[i], text);
+        report_leaks_json(r, f);
+        assert_int_equal(report_json(r, f), 0);
+        fclose(f);
+        free(text);
+        for (int by = FLAME_ALLOCATED; by <= FLAME_LOCKWAIT; by++)
+            for (int format = FLAME_COLLAPSED; format <= FLAME_HTML; format++)
+                free(flame(r, (enum flame_by)by, NULL, (enum flame_format)format));
+        report_free(r);
+        store_close(s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -279,6 +331,7 @@ int main(void)
         cmocka_unit_test(test_leaks),
         cmocka_unit_test(test_no_leaks_says_what_was_looked_at),
         cmocka_unit_test(test_leaks_as_json),
+        cmocka_unit_test(test_a_store_that_somebody_edited_is_shown_all_the_same),
     };
     setenv("TZ", "UTC", 1);
     tzset();
