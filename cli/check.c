@@ -108,6 +108,28 @@ static int check_jemalloc(const struct settings *s)
     return (has == JEMALLOC_MISSING && wanted) || (has == JEMALLOC_PLAIN && s->heap_profile);
 }
 
+/* What a run with these settings measures, besides traffic and time. */
+static void check_measured(const struct options *o)
+{
+    const struct {
+        const char *name;
+        bool on;
+    } parts[] = {{"heap", o->heap},
+                 {"stacks of allocations", o->heap && o->stacks},
+                 {"CPU", o->cpu},
+                 {"waits", o->waits},
+                 {"stacks of waits for locks", o->waits && o->stacks},
+                 {"bytes of connections", o->capture}};
+    for (int on = 1; on >= 0; on--) {
+        int told = 0;
+        for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+            if (parts[i].on == on)
+                printf("%s%s", told++ ? ", " : on ? "ok        measured: " : "note      switched off: ", parts[i].name);
+        if (told)
+            putchar('\n');
+    }
+}
+
 int check_main(int argc, char **argv)
 {
     static const struct option options[] = {
@@ -131,6 +153,7 @@ int check_main(int argc, char **argv)
     }
     if (argc - optind > 1 && !strcmp(argv[optind], "--"))
         optind++;
+    check_measured(&s.options);
     faults += check_install();
     faults += check_memory(&s);
     faults += check_jemalloc(&s);

@@ -106,4 +106,5 @@ is "check of a bad file" "$(rc "$SONDE" check --config bad.json)" 1
 grep -q 'bad.json:3.*store.bytes' "$scratch/o" || fail "check says: $(cat "$scratch/o")"
 printf '{"name": "x", "sampling": {"spans_per_second": 5}}\n' >good.json
 is "check of a good file" "$(rc "$SONDE" check --config good.json)" 0
+is "check tells what is off" "$("$SONDE" check --set time.waits=off --set memory.stacks=off | grep -c '^note      switched off: stacks of allocations, waits, stacks of waits for locks$')" 1
 finish
