@@ -146,7 +146,8 @@ static void print_fact(const struct item *item, FILE *out)
 void dump_item(const struct item *item, uint64_t start_ns, FILE *out)
 {
     int64_t since = (int64_t)(item->time_ns - start_ns);
-    fprintf(out, "%+" PRId64 ".%09" PRId64 " %u.%u ", since / 1000000000, (since < 0 ? -since : since) % 1000000000,
+    int64_t far = since < 0 ? -since : since;
+    fprintf(out, "%c%" PRId64 ".%09" PRId64 " %u.%u ", since < 0 ? '-' : '+', far / 1000000000, far % 1000000000,
             item->process, item->thread);
     switch (item->kind) {
     case ITEM_EVENT:
