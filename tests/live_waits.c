@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <threads.h>
 #include <time.h>
 
@@ -380,6 +381,27 @@ static void wait_sleep(void)
     KEEPS(sleep(0), 0);
 }
 
+/* Children that stand in their parent's memory: what they wait is nobody's. */
+static void wait_vfork(void)
+{
+    static pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
+    CHECK(!pthread_mutex_lock(&held));
+    for (int i = 0; i < 10; i++) {
+        pid_t child = vfork();
+        if (!child) {
+            struct timespec t = {0, 1000000};
+            nanosleep(&t, NULL);
+            t = later_by(CLOCK_REALTIME, 1);
+            int error = pthread_mutex_timedlock(&held, &t);
+            int failed = sem_timedwait(&semaphore, &t);
+            _exit(error == ETIMEDOUT && failed ? 5 : 1);
+        }
+        int status;
+        CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 5);
+    }
+    CHECK(!pthread_mutex_unlock(&held));
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -399,7 +421,8 @@ static const struct {
              {"futex", wait_futex},
              {"barrier", wait_barrier},
              {"join", wait_join},
-             {"sleep", wait_sleep}};
+             {"sleep", wait_sleep},
+             {"vfork", wait_vfork}};
 
 int main(int argc, char **argv)
 {

@@ -55,6 +55,7 @@ expect semaphore_timed 1 0
 expect futex 30 0
 turns futex 15 1
 expect sleep 0 60
+expect vfork 0 0
 
 # one wait of 30 ms where one in 1 us is sampled: its stack, once, and what it waited; none where none are wanted
 grep -q ' LOCKED ' "$scratch/events" && fail "a stack that nobody wanted"
