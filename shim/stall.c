@@ -156,7 +156,7 @@ static bool is_file(int fd)
 {
     struct slot *slot = descriptor_find(fd);
     uint64_t word = slot ? load_relaxed(&slot->word) : 0;
-    struct stat status;
+    struct stat status = {.st_mode = 0};
     if (slot_kind(word) != KIND_OPENED || shim.shut)
         return slot_kind(word) == KIND_FILE;
     if (raw2(SYS_fstat, fd, (long)&status))
