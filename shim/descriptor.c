@@ -93,7 +93,7 @@ void descriptor_each(unsigned first, unsigned last, void (*visit)(int fd, struct
 void descriptor_init(void)
 {
     for (int fd = 0; fd < 3; fd++) {
-        struct stat s;
+        struct stat s = {.st_mode = 0};
         if (!raw2(SYS_fstat, fd, (long)&s) && !S_ISSOCK(s.st_mode))
             slot_set(&descriptor_first[fd], S_ISREG(s.st_mode) || S_ISBLK(s.st_mode) ? KIND_FILE : KIND_OTHER);
     }

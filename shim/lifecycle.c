@@ -191,7 +191,7 @@ static int open_fallback(const char *path, uint32_t uid)
     long fd = raw4(SYS_openat, AT_FDCWD, (long)path, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0);
     if (fd < 0)
         return (int)fd;
-    struct stat s;
+    struct stat s = {.st_mode = 0};
     if (raw2(SYS_fstat, fd, (long)&s) || !S_ISREG(s.st_mode) || s.st_uid != uid || s.st_mode & 077) {
         raw1(SYS_close, fd);
         return -EACCES;

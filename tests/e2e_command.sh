@@ -65,7 +65,7 @@ for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 0.1; done
 exit $((40 + n))
 C
 "$SONDE" run --quiet -o a.db bash trap.sh >"$scratch/trapped" & p=$!
-pids+=($p)
+pids+=("$p")
 for i in $(seq 100); do grep -q ready "$scratch/trapped" && break; sleep 0.05; done
 kill -USR1 $p; sleep 0.3; kill -TERM $p
 wait $p; is "exit code after SIGTERM that was caught" $? 41
@@ -91,7 +91,7 @@ rm -f keep.db*
 [ -e keep.db.old ] || fail "the older store was not kept"
 is "mode of the store" "$(stat -c %a keep.db)" 600
 "$SONDE" run --quiet -o busy.db sleep 5 & p=$!
-pids+=($p)
+pids+=("$p")
 sleep 1
 "$SONDE" list | grep -q "$scratch/busy.db" || fail "list does not show the run: $("$SONDE" list)"
 "$SONDE" report busy.db >/dev/null || fail "report while the run goes on"

@@ -64,7 +64,7 @@ C
 }
 
 exec_() { # --exec: the command takes sonde's place, as supervisors want it
-    local port pid; port=$(free_port); nginx_conf "$port"
+    local port; port=$(free_port); nginx_conf "$port"
     SONDE_OPTIONS="--exec" watch nginx -c "$scratch/nginx.conf" -g 'daemon off;'
     wait_listening "$port" || return
     is "the process that was started" "$(cat "/proc/$sonde/comm")" nginx
