@@ -15,6 +15,7 @@
 #include "collector/cost.h"
 #include "collector/image.h"
 #include "collector/wall.h"
+#include "wire/arena.h"
 
 #define FINAL_NS UINT64_C(1000000000) /* a finished span waits no longer for its costs */
 
@@ -315,6 +316,33 @@ void activity_wait(struct activity *a, struct thread *t, uint64_t time_ns)
     }
 }
 
+/*
+ * A condition, semaphore or futex: a worker waits so for its next job, and a thread in the middle of its request for
+ * an interpreter's lock. It is the latter when it has one whole request, unanswered, in a process whose threads never
+ * took up each other's requests.
+ */
+static bool may_go_on(const struct activity *a, const struct thread *t)
+{
+    return goes_on(a, t) && is_asked(a, t) && t->image && !t->image->hands_over;
+}
+
+void activity_turn(struct activity *a, struct thread *t, const struct item *item)
+{
+    int32_t call = item->event->result;
+    bool for_a_thread = call == CALL_CONDITION || call == CALL_SEMAPHORE || call == CALL_FUTEX;
+    if (!for_a_thread || !may_go_on(a, t))
+        activity_wait(a, t, item->time_ns);
+}
+
+/* The wait before this event was one of those: the time up to its end went to it and to work, not to a poll. */
+static bool waited_for_a_thread(const struct thread *t, const struct item *item)
+{
+    uint64_t locked = cost_beyond(item->total.lock_ns, t->last.lock_ns);
+    uint64_t worked = cost_beyond(item->total.cpu_ns, t->last.cpu_ns);
+    uint64_t until = cost_beyond(item->ready_ns, t->at_ns);
+    return locked && cost_beyond(until, locked) <= worked + locked / 8;
+}
+
 void activity_part(struct activity *a, struct thread *t, uint64_t time_ns)
 {
     end_claim(a, t, time_ns);
@@ -369,7 +397,8 @@ void activity_interval(struct activity *a, struct thread *t, const struct item *
             resume_deferred(t);
             activity_stay(a, t);
         }
-        activity_wait(a, t, item->time_ns); /* nothing more was counted before it, or TURN told of it */
+        if (!waited_for_a_thread(t, item) || !may_go_on(a, t))
+            activity_wait(a, t, item->time_ns); /* nothing more was counted before it, or TURN told of it */
     }
     begin_stretch(a, t, item);
     take_interval(t, &item->total);

@@ -461,10 +461,12 @@ static void look_for_loss(struct connections *cs, struct connection *c)
 }
 
 /* Another thread goes on with its requests (rule 6). */
-static void hand_over(struct connections *cs, struct connection *c, const struct item *item)
+static void hand_over(struct connections *cs, struct connection *c, struct image *image, const struct item *item)
 {
     for (uint32_t i = c->dialogue.pending; i; i = spans_at(cs->spans, i)->next) {
         struct span *p = &spans_at(cs->spans, i)->span;
+        if (image && spans_at(cs->spans, i)->state & REQUEST_OVER)
+            image->hands_over = true;
         spans_at(cs->spans, i)->lane = item->lane;
         p->thread = item->thread;
         p->process = item->process;
@@ -479,7 +481,7 @@ static void on_bytes(struct connections *cs, struct connection *c, struct thread
     if (c->thread) {
         look_for_loss(cs, c);
         if (handed)
-            hand_over(cs, c, item);
+            hand_over(cs, c, t->image, item);
     }
     c->messages_begun = false;
     stream_take(cs, c, t, item, way);
@@ -604,7 +606,7 @@ static void on_other(struct connections *cs, struct thread *t, const struct item
             holder_dup(cs, c, t->image);
         break;
     case EVENT_TURN:
-        activity_wait(cs->activity, t, item->time_ns);
+        activity_turn(cs->activity, t, item);
         break;
     case EVENT_FORK:
         if (t->image && item->event->result > 0)

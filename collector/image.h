@@ -28,6 +28,7 @@ struct image {
     uint32_t parent; /* number, 0 unknown */
     uint8_t end;     /* enum image_end; DIED: how is not yet known */
     bool exiting;    /* exit was called */
+    bool hands_over; /* requests went from one of its threads to another before they were answered */
     uint8_t children_used;
     uint32_t children_next;  /* round robin when all are used */
     struct child children[IMAGE_FORKS];

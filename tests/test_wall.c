@@ -243,6 +243,72 @@ static void test_a_wait_in_the_middle_of_a_request_is_its_own(void **state)
     assert_int_equal(scene.flow.outside.lock_ns, 0);
 }
 
+static void gil(uint64_t connection, uint64_t backend)
+{
+    reads(a, connection, connection == 1 ? GET("/one") : GET("/two"));
+    computes(a, 10 * US);
+    simple(a, EVENT_TURN, 0, CALL_CONDITION);
+    a->waited = true;
+    is_locked_out(a, 400 * US);
+    computes(a, 20 * US);
+    writes(a, backend, connection == 1 ? GET("/up") : GET("/down"));
+    waits_quietly(a);
+    is_locked_out(a, 300 * US);
+    reads(a, backend, ANSWER);
+    waits_quietly(a);
+    is_locked_out(a, 200 * US);
+    computes(a, 30 * US);
+    writes(a, connection, ANSWER);
+    waits(a);
+}
+
+static void test_waiting_for_an_interpreter_a_thread_still_works_for_its_request(void **state)
+{
+    (void)state;
+    accepts(a, 1);
+    connects(a, 2, 0);
+    gil(1, 2);
+    finish();
+    const struct span *one = measured("/one");
+    assert_int_equal(measured("/up")->parent, one->id);
+    assert_int_equal(one->wall.lock_ns, 600 * US);
+    assert_int_equal(measured("/up")->wall.lock_ns, 300 * US);
+    assert_int_equal(one->wall.cpu_ns, 63 * US);
+    assert_int_equal(unknown_of(one), 0);
+}
+
+static void test_where_threads_take_up_each_others_requests_it_may_work_for_any(void **state)
+{
+    (void)state;
+    accepts(a, 3);
+    reads(b, 3, GET("/three"));
+    writes(a, 3, ANSWER);
+    waits(a);
+    accepts(a, 1);
+    connects(a, 2, 0);
+    gil(1, 2);
+    finish();
+    assert_int_equal(measured("/up")->parent, 0);
+}
+
+static void test_a_poll_ends_the_work_whatever_lock_comes_with_it(void **state)
+{
+    (void)state;
+    accepts(a, 1);
+    connects(a, 2, 0);
+    reads(a, 1, GET("/one"));
+    waits_quietly(a);
+    pass_time(900 * US);
+    is_locked_out(a, 10 * US);
+    pass_time(2 * US);
+    writes(a, 2, GET("/up"));
+    reads(a, 2, ANSWER);
+    writes(a, 1, ANSWER);
+    waits(a);
+    finish();
+    assert_int_equal(measured("/up")->parent, 0);
+}
+
 static void test_idling_for_the_rest_of_a_request_is_no_lock(void **state)
 {
     (void)state;
@@ -463,6 +529,9 @@ int main(void)
         TEST(test_no_run_queue_is_concluded_over_a_poll),
         TEST(test_a_worker_that_idles_charges_nobody),
         TEST(test_a_wait_in_the_middle_of_a_request_is_its_own),
+        TEST(test_waiting_for_an_interpreter_a_thread_still_works_for_its_request),
+        TEST(test_where_threads_take_up_each_others_requests_it_may_work_for_any),
+        TEST(test_a_poll_ends_the_work_whatever_lock_comes_with_it),
         TEST(test_idling_for_the_rest_of_a_request_is_no_lock),
         TEST(test_idling_after_handing_a_request_over_is_nobodys),
         TEST(test_a_worker_that_leaves_a_request_for_another_idled),
