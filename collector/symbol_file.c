@@ -18,7 +18,8 @@
 
 #include "collector/symbol.h"
 
-#define DEBUG_MOST (24u << 20) /* bytes of .debug_info that are read */
+#define DEBUG_MOST (24u << 20)    /* bytes of .debug_info that are read */
+#define UNPACKED_MOST (32u << 20) /* of all debug sections that are compressed: libdw unpacks them at once */
 #define INLINED_MOST 8
 
 struct symbol_file {
@@ -26,12 +27,72 @@ struct symbol_file {
     Dwfl_Module *module;
     GElf_Addr bias; /* address in the module = address in the file + bias */
     bool dwarf_tried, dwarf;
+    bool symtab; /* the file itself has one */
+    bool costly; /* the debug file beside it is too large */
 };
+
+/* --- debug data --------------------------------------------------------------------------------------------------------- */
+
+struct debug_bytes {
+    uint64_t info, unpacked;
+    bool symtab;
+};
+
+static struct debug_bytes debug_bytes(Elf *elf)
+{
+    struct debug_bytes sum = {0};
+    size_t names;
+    Elf_Scn *section = NULL;
+    if (!elf || elf_getshdrstrndx(elf, &names))
+        return sum;
+    while ((section = elf_nextscn(elf, section))) {
+        GElf_Shdr h;
+        GElf_Chdr c;
+        const char *name = gelf_getshdr(section, &h) ? elf_strptr(elf, names, h.sh_name) : NULL;
+        if (!name)
+            continue;
+        bool packed = h.sh_flags & SHF_COMPRESSED && gelf_getchdr(section, &c);
+        uint64_t bytes = packed ? c.ch_size : h.sh_size;
+        sum.symtab |= h.sh_type == SHT_SYMTAB;
+        if (!strcmp(name, ".debug_info"))
+            sum.info += bytes;
+        if (packed && !strncmp(name, ".debug_", 7))
+            sum.unpacked += bytes;
+    }
+    return sum;
+}
+
+static bool is_costly(struct debug_bytes b)
+{
+    return b.info > DEBUG_MOST || b.unpacked > UNPACKED_MOST;
+}
+
+/*
+ * A costly one is taken for its symbol table, if the file has none itself; then has_dwarf, which has asked for that table
+ * first, knows to go no further.
+ */
+static int find_debuginfo(Dwfl_Module *m, void **file, const char *name, Dwarf_Addr base, const char *path,
+                          const char *link, GElf_Word crc, char **found)
+{
+    struct symbol_file *f = *file;
+    int fd = dwfl_standard_find_debuginfo(m, file, name, base, path, link, crc, found);
+    if (fd < 0 || !f)
+        return fd;
+    Elf *elf = elf_begin(fd, ELF_C_READ_MMAP, NULL);
+    f->costly = is_costly(debug_bytes(elf));
+    elf_end(elf);
+    if (!f->costly || !f->symtab)
+        return fd;
+    close(fd);
+    free(*found);
+    *found = NULL;
+    return -1;
+}
 
 static char *debug_path;
 static const Dwfl_Callbacks callbacks = {
     .find_elf = dwfl_build_id_find_elf,
-    .find_debuginfo = dwfl_standard_find_debuginfo,
+    .find_debuginfo = find_debuginfo,
     .section_address = dwfl_offline_section_address,
     .debuginfo_path = &debug_path,
 };
@@ -141,31 +202,23 @@ static const char *die_name(Dwarf_Die *die)
 
 /* --- DWARF -------------------------------------------------------------------------------------------------------------- */
 
-static uint64_t section_bytes(Elf *elf, const char *wanted)
-{
-    size_t names;
-    Elf_Scn *section = NULL;
-    if (!elf || elf_getshdrstrndx(elf, &names))
-        return 0;
-    while ((section = elf_nextscn(elf, section))) {
-        GElf_Shdr h;
-        GElf_Chdr c;
-        const char *name = gelf_getshdr(section, &h) ? elf_strptr(elf, names, h.sh_name) : NULL;
-        if (name && !strcmp(name, wanted))
-            return h.sh_flags & SHF_COMPRESSED && gelf_getchdr(section, &c) ? c.ch_size : h.sh_size;
-    }
-    return 0;
-}
-
 static bool has_dwarf(struct symbol_file *f)
 {
     if (f->dwarf_tried)
         return f->dwarf;
     GElf_Addr bias;
+    void **file;
     f->dwarf_tried = true;
-    Dwarf *d = dwfl_module_getdwarf(f->module, &bias);
-    uint64_t bytes = d ? section_bytes(dwarf_getelf(d), ".debug_info") : 0;
-    return f->dwarf = bytes && bytes <= DEBUG_MOST;
+    struct debug_bytes own = debug_bytes(dwfl_module_getelf(f->module, &bias));
+    f->symtab = own.symtab;
+    if (dwfl_module_info(f->module, &file, NULL, NULL, NULL, NULL, NULL, NULL))
+        *file = f;
+    if (is_costly(own))
+        return false;
+    dwfl_module_getsymtab(f->module);
+    if (f->costly)
+        return false;
+    return f->dwarf = dwfl_module_getdwarf(f->module, &bias) != NULL;
 }
 
 /* The function and those inlined into it at this address; 0: DWARF has none. */
