@@ -30,8 +30,9 @@ enum kind {
 struct slot {
     uint64_t word;
     uint64_t in, out; /* bytes so far; written by whoever does the call, readers of one direction take turns */
-    uint64_t spare;
+    uint64_t mode; /* SLOT_NONBLOCKING, as far as we were told */
 };
+#define SLOT_NONBLOCKING UINT64_C(1)
 
 #define LEAF_BITS 10u
 #define LEAF_SLOTS (1u << LEAF_BITS)
@@ -73,6 +74,7 @@ static inline void slot_set(struct slot *s, uint64_t word)
 {
     store_relaxed(&s->in, 0);
     store_relaxed(&s->out, 0);
+    store_relaxed(&s->mode, 0);
     store_release(&s->word, word);
 }
 

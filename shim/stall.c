@@ -114,18 +114,24 @@ static inline bool still_ours(const struct lane *l)
     return self.lane == l && self.epoch == load_relaxed(shim.epoch);
 }
 
-/* When the wait ended, in ticks; 0: it was none, or is not ours to count. `least`: what counts where a switch is unknown. */
+/* When it ended, in ticks, if it was a wait at all. `least`: what counts as one where a switch is unknown. */
+static inline uint64_t wait_over(const struct stall *s, enum cpu_switched switched, uint64_t least)
+{
+    if (switched == CPU_STAYED)
+        return 0;
+    uint64_t now = ticks_now();
+    uint64_t shortest = switched == CPU_UNKNOWN ? least : 1;
+    return now >= s->since + shortest ? now : 0;
+}
+
+/* The same; 0 also where it is not ours to count. */
 static uint64_t stall_end(const struct stall *s, uint64_t least)
 {
     if (!s->lane || !still_ours(s->lane))
         return 0;
     enum cpu_switched switched = cpu_was_switched();
     call_leave(s->lane, &s->before);
-    if (switched == CPU_STAYED)
-        return 0;
-    uint64_t now = ticks_now();
-    uint64_t shortest = switched == CPU_UNKNOWN ? least : 1;
-    return now >= s->since + shortest ? now : 0;
+    return wait_over(s, switched, least);
 }
 
 void stall_locked(const struct stall *s)
@@ -170,6 +176,23 @@ void stall_file_slow(const struct stall *s, int fd)
 {
     uint64_t now = stall_end(s, shim.long_ticks);
     if (now && is_file(fd))
+        add_own(&s->lane->disk, now - s->since);
+}
+
+void stall_borrow(struct stall *s, struct lane *l, uint64_t since)
+{
+    s->lane = shim.waits ? l : NULL;
+    s->since = since;
+    if (s->lane)
+        cpu_mark_begin();
+}
+
+void stall_borrowed(const struct stall *s)
+{
+    if (!s->lane || !still_ours(s->lane))
+        return;
+    uint64_t now = wait_over(s, cpu_was_switched(), shim.long_ticks);
+    if (now)
         add_own(&s->lane->disk, now - s->since);
 }
 

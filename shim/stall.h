@@ -55,6 +55,13 @@ static inline void stall_file_end(const struct stall *s, int fd)
         stall_file_slow(s, fd);
 }
 
+/*
+ * A call that is marked and timed by others: sendfile to a socket that never makes it wait, so that what it waits for is
+ * the file. Before its event, which then tells of it.
+ */
+void stall_borrow(struct stall *, struct lane *, uint64_t since);
+void stall_borrowed(const struct stall *);
+
 /* A wait for work: it ends what the thread works for, as poll does, and counts as lock. */
 void stall_turn_begin(struct stall *, enum call);
 void stall_turn_end(const struct stall *);

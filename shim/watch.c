@@ -170,6 +170,7 @@ void watch_duplicate(int from, int to)
     if (has_id(word)) {
         store_relaxed(&new->in, load_relaxed(&old->in));
         store_relaxed(&new->out, load_relaxed(&old->out));
+        store_relaxed(&new->mode, load_relaxed(&old->mode));
         note_simple(EVENT_DUP, from, slot_id(word), to);
     }
 }

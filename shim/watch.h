@@ -86,6 +86,14 @@ static inline int watch_opened(int fd)
     return fd;
 }
 
+/* Calls on this socket never wait (any more), or do. */
+static inline void watch_mode(int fd, bool nonblocking)
+{
+    struct slot *s = descriptor_find(fd);
+    if (s && following())
+        store_relaxed(&s->mode, nonblocking ? SLOT_NONBLOCKING : 0);
+}
+
 /* The sum of an iovec that the kernel has accepted. */
 static inline uint64_t iovec_bytes(const struct iovec *v, int count)
 {

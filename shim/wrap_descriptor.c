@@ -117,16 +117,22 @@ static inline bool is_dup(int command)
     return command == F_DUPFD || command == F_DUPFD_CLOEXEC;
 }
 
+/* What a successful call changed. */
+static inline int changed(int fd, int command, long argument, int result)
+{
+    if (command == F_SETFL && !result)
+        watch_mode(fd, argument & O_NONBLOCK);
+    return is_dup(command) ? duplicated(fd, result) : result;
+}
+
 int on_fcntl(int fd, int command, long argument)
 {
-    int result = real.fcntl(fd, command, argument);
-    return is_dup(command) ? duplicated(fd, result) : result;
+    return changed(fd, command, argument, real.fcntl(fd, command, argument));
 }
 
 int on_fcntl64(int fd, int command, long argument)
 {
-    int result = real.fcntl64(fd, command, argument);
-    return is_dup(command) ? duplicated(fd, result) : result;
+    return changed(fd, command, argument, real.fcntl64(fd, command, argument));
 }
 
 /* --- opening: whatever stood under the number is gone, and it makes no events ----------------------------------- */

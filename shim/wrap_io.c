@@ -135,12 +135,23 @@ ssize_t on_pwritev64v2(int fd, const struct iovec *v, int count, off64_t at, int
     return result;
 }
 
+/* To a socket that never blocks: what it waits for is the file. */
+static inline void sending_begin(struct stall *s, const struct watch *w)
+{
+    s->lane = NULL;
+    if (w->slot && load_relaxed(&w->slot->mode) & SLOT_NONBLOCKING)
+        stall_borrow(s, w->lane, w->entry);
+}
+
 ssize_t on_sendfile(int to, int from, off_t *at, size_t size)
 {
     struct watch w;
     if (!watch_begin(&w, to, CALL_SENDFILE))
         return real.sendfile(to, from, at, size);
+    struct stall s;
+    sending_begin(&s, &w);
     ssize_t result = real.sendfile(to, from, at, size);
+    stall_borrowed(&s);
     moved_unseen(&w, EVENT_OUT, result, size);
     return result;
 }
@@ -150,7 +161,10 @@ ssize_t on_sendfile64(int to, int from, off64_t *at, size_t size)
     struct watch w;
     if (!watch_begin(&w, to, CALL_SENDFILE))
         return real.sendfile64(to, from, at, size);
+    struct stall s;
+    sending_begin(&s, &w);
     ssize_t result = real.sendfile64(to, from, at, size);
+    stall_borrowed(&s);
     moved_unseen(&w, EVENT_OUT, result, size);
     return result;
 }

@@ -33,6 +33,8 @@ int on_socket(int domain, int type, int protocol)
     int fd = real.socket(domain, type, protocol);
     if (fd >= 0 && following())
         descriptor_reset(fd, is_stream(domain, type) ? KIND_SOCKET : KIND_OTHER);
+    if (type & SOCK_NONBLOCK)
+        watch_mode(fd, true);
     return fd;
 }
 
@@ -156,6 +158,8 @@ int on_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
     accept_prepare(&b, address, length);
     int result = real.accept4(fd, b.address, b.length, flags);
     accepted(&w, &b, result);
+    if (flags & SOCK_NONBLOCK)
+        watch_mode(result, true);
     return result;
 }
 

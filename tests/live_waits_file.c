@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -102,6 +103,35 @@ static void run_direct(void)
     CHECK(!close(direct));
 }
 
+static void send_all(bool nonblocking)
+{
+    int pair[2];
+    tcp_pair(pair);
+    if (nonblocking)
+        CHECK(!fcntl(pair[0], F_SETFL, O_NONBLOCK));
+    syscall(SYS_fsync, fd);
+    CHECK(!posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED));
+    for (int i = 0; i < BLOCKS; i += 2) {
+        off_t at = (off_t)i * BLOCK;
+        ssize_t sent = sendfile(pair[0], fd, &at, BLOCK);
+        CHECK(sent > 0);
+        for (ssize_t n; sent; sent -= n)
+            CHECK((n = recv(pair[1], block, BLOCK, 0)) > 0);
+    }
+    close(pair[0]), close(pair[1]);
+}
+
+static void run_sendfile(void)
+{
+    send_all(true);
+}
+
+/* It may wait for the socket as well: nobody can tell. */
+static void run_sendfile_blocking(void)
+{
+    send_all(false);
+}
+
 static void *write_later(void *to)
 {
     struct timespec t = {0, 30000000};
@@ -168,6 +198,7 @@ static const struct {
     void (*run)(void);
 } kinds[] = {{"dropped", run_dropped}, {"positioned", run_positioned}, {"cached", run_cached},
              {"sync", run_sync},       {"direct", run_direct},         {"pipe", run_pipe},
+             {"sendfile", run_sendfile}, {"sendfile_blocking", run_sendfile_blocking},
              {"fifo", run_fifo},       {"filtered", run_filtered}};
 
 int main(int argc, char **argv)

@@ -30,10 +30,10 @@ case $(stat -f -c %T "$folder") in
 tmpfs | ramfs | overlayfs) disk=any ;; # nothing waits there, or who knows
 *) disk=some ;;
 esac
-for kind in dropped positioned sync direct; do expect $kind $disk; done
+for kind in dropped positioned sync direct sendfile; do expect $kind $disk; done
 expect filtered any # it is not killed for a question of ours
 # a machine that is full may take the processor away in any call, which looks the same: once of five must be clean
-for kind in pipe fifo cached; do
+for kind in pipe fifo cached sendfile_blocking; do
     before=$failed
     for _ in 1 2 3 4 5; do
         failed=$before
