@@ -139,8 +139,9 @@ $(TEST_TOOLS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libcollector.a
 
 test_record_OBJ := $(SHIM_PARTS)
 test_cpu_OBJ := $(SHIM_PARTS)
+test_rule_OBJ := $(SHIM_PARTS)
 bench_record_OBJ := $(SHIM_PARTS)
-$(BUILD)/tests/test_record $(BUILD)/tests/test_cpu $(BUILD)/bench/bench_record: $(SHIM_PARTS)
+$(BUILD)/tests/test_record $(BUILD)/tests/test_cpu $(BUILD)/tests/test_rule $(BUILD)/bench/bench_record: $(SHIM_PARTS)
 
 $(BUILD)/bench/bench_%: bench/bench_%.c $(BUILD)/libcollector.a
 	@mkdir -p $(@D)

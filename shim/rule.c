@@ -437,9 +437,7 @@ static void announce(struct lesson *l, uint32_t generation)
 
 static rule_t learn_locked(uint64_t address)
 {
-    uint64_t all = ~UINT64_C(0), before = 0;
     uint32_t generation = load_acquire(&rules.generation);
-    raw4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, 8);
     lesson->address = address;
     stack_switch(learn, lesson, stack_top);
     rule_t rule = lesson->rule;
@@ -448,20 +446,26 @@ static rule_t learn_locked(uint64_t address)
         keep(address, rule, generation);
     if (stands && lesson->in_object && rule_kind(rule) != RULE_STOP)
         announce(lesson, generation);
-    raw4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, 8);
     return rule;
 }
 
+/* Signals wait from before the lock is taken until it is free: a handler that jumps away would leave it taken. */
 rule_t rule_learn(uint64_t address)
 {
-    uint32_t none = 0;
     if (load_relaxed(&rules.no_calls) || load_relaxed(&rules.unloading) || self.in_vfork || !lesson ||
-        !cas_acq_rel(&rules.lock, &none, 1))
+        load_relaxed(&rules.lock))
         return RULE_NONE;
     int saved = errno;
-    rule_t rule = learn_locked(address);
+    uint64_t all = ~UINT64_C(0), before = 0;
+    uint32_t none = 0;
+    rule_t rule = RULE_NONE;
+    raw4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, 8);
+    if (cas_acq_rel(&rules.lock, &none, 1)) {
+        rule = learn_locked(address);
+        store_release(&rules.lock, 0);
+    }
+    raw4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, 8);
     errno = saved;
-    store_release(&rules.lock, 0);
     return rule;
 }
 
