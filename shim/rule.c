@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <link.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 
 #include "shim/real.h"
@@ -77,6 +78,7 @@ struct object {
     struct {
         uint64_t from, to;
     } segment[SEGMENTS]; /* readable, whole pages */
+    uint64_t start, end; /* of all segments */
     uint64_t note, note_bytes;
 };
 
@@ -114,27 +116,50 @@ static bool object_reads(const struct object *o, uint64_t from, uint64_t bytes)
 
 static void add_segment(struct object *o, uint64_t bias, const ElfW(Phdr) *p)
 {
+    uint64_t from = (bias + p->p_vaddr) & ~UINT64_C(4095), end = bias + p->p_vaddr + p->p_memsz;
+    if (from < o->start)
+        o->start = from;
+    if (end > o->end)
+        o->end = end;
     if (!(p->p_flags & PF_R) || o->segments == SEGMENTS)
         return;
-    uint64_t from = (bias + p->p_vaddr) & ~UINT64_C(4095);
-    uint64_t to = (bias + p->p_vaddr + p->p_filesz + 4095) & ~UINT64_C(4095);
-    if (from < (uint64_t)o->at.start || to > (((uint64_t)o->at.end + 4095) & ~UINT64_C(4095)))
-        return;
     o->segment[o->segments].from = from;
-    o->segment[o->segments++].to = to;
+    o->segment[o->segments++].to = (bias + p->p_vaddr + p->p_filesz + 4095) & ~UINT64_C(4095);
 }
 
-/* Its program headers stand behind its ELF header, in its first page; else nothing of it is read. */
-static void object_segments(struct object *o)
+/* Behind an ELF header, in its first page. */
+static const ElfW(Phdr) *headers_at(uint64_t at, unsigned *count)
 {
-    const ElfW(Ehdr) *e = o->at.start;
-    if (!rule_readable((uint64_t)e) || memcmp(e->e_ident, ELFMAG, SELFMAG) ||
+    const ElfW(Ehdr) *e = (const ElfW(Ehdr) *)at; // NOLINT(performance-no-int-to-ptr)
+    if (!at || at & 4095 || !rule_readable(at) || memcmp(e->e_ident, ELFMAG, SELFMAG) ||
         e->e_phentsize != sizeof(ElfW(Phdr)) || e->e_phoff > 4096 ||
         e->e_phoff + e->e_phnum * sizeof(ElfW(Phdr)) > 4096)
-        return;
+        return NULL;
+    *count = e->e_phnum;
+    return (const ElfW(Phdr) *)(const void *)((const char *)e + e->e_phoff);
+}
+
+/* The executable's are told by the kernel. An object with holes is found in parts, of which not each has the header. */
+static const ElfW(Phdr) *headers_of(const struct object *o, unsigned *count)
+{
+    if (!o->at.map->l_prev) {
+        *count = (unsigned)getauxval(AT_PHNUM);
+        return (const ElfW(Phdr) *)getauxval(AT_PHDR); // NOLINT(performance-no-int-to-ptr)
+    }
+    const ElfW(Phdr) *p = headers_at((uint64_t)o->at.start, count);
+    return p ? p : headers_at(o->at.map->l_addr, count);
+}
+
+/* None: nothing of it is read. */
+static void object_segments(struct object *o)
+{
+    unsigned count = 0;
     uint64_t bias = o->at.map->l_addr;
-    const ElfW(Phdr) *p = (const ElfW(Phdr) *)(const void *)((const char *)e + e->e_phoff);
-    for (unsigned i = 0; i < e->e_phnum; i++) {
+    const ElfW(Phdr) *p = headers_of(o, &count);
+    o->segments = 0;
+    o->note = o->note_bytes = o->end = 0;
+    o->start = UINT64_MAX;
+    for (unsigned i = 0; p && i < count; i++) {
         if (p[i].p_type == PT_LOAD)
             add_segment(o, bias, &p[i]);
         if (p[i].p_type == PT_NOTE && p[i].p_align == 4) {
@@ -146,8 +171,6 @@ static void object_segments(struct object *o)
 
 static bool object_at(struct object *o, uint64_t address)
 {
-    o->segments = 0;
-    o->note = o->note_bytes = 0;
     if (unwind.find_object((void *)(address - 1), &o->at) || !o->at.map) // NOLINT(performance-no-int-to-ptr)
         return false;
     object_segments(o);
@@ -183,8 +206,8 @@ static bool table_of(const struct object *o, unw_dyn_info_t *d)
         return false;
     memset(d, 0, sizeof *d);
     d->format = UNW_INFO_FORMAT_REMOTE_TABLE;
-    d->start_ip = (uint64_t)o->at.start;
-    d->end_ip = (uint64_t)o->at.end;
+    d->start_ip = o->start;
+    d->end_ip = o->end;
     d->u.rti.segbase = at;
     d->u.rti.table_data = table;
     d->u.rti.table_len = (uint64_t)count * 8 / sizeof(unw_word_t);
@@ -333,7 +356,7 @@ static rule_t rule_for(struct lesson *l)
         return RULE_STOP;
     const uint8_t *code = (const uint8_t *)l->address; // NOLINT(performance-no-int-to-ptr)
     l->in_object = object_at(&l->object, l->address);
-    if (l->in_object && !l->object.segments)
+    if (l->in_object && (!l->object.segments || l->object.end <= l->object.start))
         return RULE_UNKNOWN;
     if (!lesson_reads(l, l->address - 8, 8))
         return RULE_STOP;
@@ -403,8 +426,8 @@ static size_t fill_note(struct lesson *l)
     size_t bytes = name ? strlen(name) : 0;
     if (bytes > PATH_MOST)
         bytes = PATH_MOST;
-    *n = (struct event_object){.start = (uint64_t)l->object.at.start,
-                               .end = (uint64_t)l->object.at.end,
+    *n = (struct event_object){.start = l->object.start,
+                               .end = l->object.end,
                                .bias = l->object.at.map->l_addr,
                                .path_len = (uint16_t)bytes};
     memcpy(n->path, name, bytes);
@@ -419,7 +442,7 @@ extern const char own_start[] __asm__("__ehdr_start") __attribute__((visibility(
 /* Once an object and generation; again when the event was dropped. */
 static void announce(struct lesson *l, uint32_t generation)
 {
-    uint64_t start = (uint64_t)l->object.at.start, key = start + (uint16_t)generation % 4096u;
+    uint64_t start = l->object.start, key = start + (uint16_t)generation % 4096u;
     uint64_t *mark = &l->announced[(start >> 12) * UINT64_C(0x9e3779b97f4a7c15) >> 54];
     struct lane *lane = recording() ? lane_here() : NULL;
     if (*mark == key || !lane || start == (uint64_t)own_start)
