@@ -40,7 +40,7 @@ P
         if [ $how = bare ]; then
             "${as[@]+"${as[@]}"}" "$bin/postgres" -D "$data" >"$scratch/log.bare" 2>&1 &
         else
-            "${as[@]+"${as[@]}"}" "$scratch/bin/sonde" run -o "$scratch/s.db" "$bin/postgres" -D "$data" >"$scratch/out" 2>"$scratch/err" &
+            "${as[@]+"${as[@]}"}" "$scratch/bin/sonde" run -o "$scratch/s.db" ${SONDE_OPTIONS:-} "$bin/postgres" -D "$data" >"$scratch/out" 2>"$scratch/err" &
         fi
         sonde=$!
         pids+=("$sonde")
