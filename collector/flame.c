@@ -54,7 +54,7 @@ static unsigned distance(const char *a, const char *b)
     size_t n = strnlen(b, 128);
     for (size_t j = 0; j <= n; j++)
         row[j] = (unsigned)j;
-    for (size_t i = 0; a[i] && i < 128; i++) {
+    for (size_t i = 0; i < 128 && a[i]; i++) {
         unsigned diagonal = row[0]++;
         for (size_t j = 0; j < n; j++) {
             unsigned change = diagonal + (a[i] != b[j]), least = (row[j] < row[j + 1] ? row[j] : row[j + 1]) + 1;

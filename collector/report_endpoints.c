@@ -141,7 +141,7 @@ void load_totals(struct loader *l)
             add_total(l, &k, st, place - 1);
     }
     sqlite3_finalize(st);
-    for (int i = 0; i < r->endpoints && l->rc == SQLITE_OK; i++) {
+    for (int i = 0; k.latency && k.first && i < r->endpoints && l->rc == SQLITE_OK; i++) {
         summarise(&r->endpoint[i].latency, &k.latency[i]);
         summarise(&r->endpoint[i].first, &k.first[i]);
         sketch_clear(&k.latency[i], k.pool);

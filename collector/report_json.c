@@ -323,7 +323,7 @@ static int by_weight(const void *a, const void *b)
 
 static void put_sites(struct out *o, const struct report *r)
 {
-    const struct report_site **list = calloc((size_t)r->sites + 1, sizeof *list);
+    const struct report_site **list = calloc((size_t)r->sites + 1, sizeof(void *));
     int shown[2] = {0, 0};
     if (!r->sites_known || !list) {
         text_at(o, "sites", NULL);
@@ -332,7 +332,7 @@ static void put_sites(struct out *o, const struct report *r)
     }
     for (int i = 0; i < r->sites; i++)
         list[i] = &r->site[i];
-    qsort(list, (size_t)r->sites, sizeof *list, by_weight);
+    qsort(list, (size_t)r->sites, sizeof(void *), by_weight);
     open_at(o, "sites", '[');
     for (int i = 0; i < r->sites; i++)
         if (shown[list[i]->lockwait]++ < SITES_SHOWN)

@@ -80,7 +80,7 @@ static int find_leaks(const struct report *r, const struct report_site **list, s
                 no->largest = s;
         }
     }
-    qsort(list, (size_t)n, sizeof *list, by_rank);
+    qsort(list, (size_t)n, sizeof(void *), by_rank);
     return n;
 }
 
@@ -158,9 +158,9 @@ static bool put_obstacles(struct page *p)
     }
     if (r->moments >= GROWTH_POINTS && r->requests)
         return false;
-    page_say(p, "NOT KNOWN", "%d moment%s and %s requests; growth can be told from %d moments on, one each %" PRIu64
-             " s: let it run longer, or sonde run --set interval.s=1", r->moments, page_plural((uint64_t)r->moments),
-             cell_grouped(r->requests).s, GROWTH_POINTS, r->interval_s);
+    page_say(p, "NOT KNOWN", "%d moment%s and %s requests; growth can be told from %d moments on: let it run longer (in its first half minute "
+             "one is a second long)",
+             r->moments, page_plural((uint64_t)r->moments), cell_grouped(r->requests).s, GROWTH_POINTS);
     return true;
 }
 
@@ -182,7 +182,7 @@ void report_leaks_text(const struct report *r, const struct report_style *style,
     page_put_head(&p);
     if (put_obstacles(&p))
         return;
-    const struct report_site **list = calloc((size_t)r->sites + 1, sizeof *list);
+    const struct report_site **list = calloc((size_t)r->sites + 1, sizeof(void *));
     int leaks = list ? find_leaks(r, list, &no) : 0, told = 0, few = 0, left = 0;
     for (int i = 0; i < leaks; i++) {
         bool is_few = rank_of(list[i]) == 1;
@@ -251,7 +251,7 @@ static cJSON *leak_json(const struct report_site *s)
 int report_leaks_json(const struct report *r, FILE *f)
 {
     struct looked no = {.places = 0};
-    const struct report_site **list = calloc((size_t)r->sites + 1, sizeof *list);
+    const struct report_site **list = calloc((size_t)r->sites + 1, sizeof(void *));
     cJSON *all = cJSON_CreateObject(), *leaks = cJSON_AddArrayToObject(all, "leaks");
     bool known = r->stacks_sampled && r->sites_known && r->history_known && r->moments >= GROWTH_POINTS && r->requests;
     int n = list && known ? find_leaks(r, list, &no) : 0;

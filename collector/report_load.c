@@ -233,7 +233,6 @@ static bool load_run(struct loader *l)
         r->sample_bytes = setting(settings, "memory.sample_bytes", 524288);
         r->retained_s = setting(settings, "memory.retained_s", 5);
         r->lock_sample_ns = setting(settings, "waits.sample_ns", 1000000);
-        r->interval_s = setting(settings, "interval.s", 10);
         cJSON_Delete(settings);
         r->id = load_text(l, st, 11);
     }

@@ -133,7 +133,7 @@ struct report {
     bool heap_counted; /* memory.heap was on */
     uint64_t arena_bytes;
     bool stacks_sampled, cpu_wanted, waits_wanted; /* memory.stacks, time.cpu, time.waits were on */
-    uint64_t sample_bytes, lock_sample_ns, retained_s, interval_s; /* settings */
+    uint64_t sample_bytes, lock_sample_ns, retained_s; /* settings */
     /* lists */
     struct report_endpoint *endpoint;
     struct report_process *process;

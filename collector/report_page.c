@@ -144,7 +144,9 @@ struct cell cell_each(double v)
 
 struct cell cell_bytes(uint64_t bytes)
 {
-    return bytes == UNKNOWN ? (struct cell){"-"} : cell_each((double)bytes);
+    if (bytes == UNKNOWN)
+        return (struct cell){"-"};
+    return cell_each((double)bytes);
 }
 
 struct cell cell_time(uint64_t ns, bool utf8)

@@ -129,7 +129,7 @@ static int gather(const struct report *r, const struct page_places *what, const 
     for (int i = 0; i < r->sites; i++)
         if (r->site[i].lockwait == what->lockwait && what->samples(&r->site[i]))
             sorted[n++] = &r->site[i];
-    qsort_r(sorted, (size_t)n, sizeof *sorted, by_frames, (void *)(uintptr_t)what);
+    qsort_r(sorted, (size_t)n, sizeof(void *), by_frames, (void *)(uintptr_t)what);
     for (int i = 0; i < n; i++) {
         const struct report_site *s = sorted[i];
         if (i == 0 || strcmp(s->frames ? s->frames : "", sorted[i - 1]->frames ? sorted[i - 1]->frames : "") != 0)
@@ -237,7 +237,7 @@ void page_put_places(struct page *p, const struct page_places *what)
         return page_say(p, what->word, r->sites_known || !r->stacks_sampled
                                            ? "not known: memory.stacks was off"
                                            : "not known: this store has no sampled stacks");
-    const struct report_site **sorted = calloc((size_t)r->sites + 1, sizeof *sorted);
+    const struct report_site **sorted = calloc((size_t)r->sites + 1, sizeof(void *));
     struct place *place = calloc((size_t)r->sites + 1, sizeof *place);
     int places = sorted && place ? gather(r, what, sorted, place) : 0;
     bool ages = false; /* of blocks that live; none is known of those that lived when their process ended */

@@ -60,7 +60,9 @@ static struct cell show_wall_each(const struct page *p, const struct report_endp
 }
 static struct cell show_share(const struct page *p, const struct report_endpoint *e)
 {
-    return e->cpu_ns == UNKNOWN ? (struct cell){"-"} : cell_percent(e->cpu_ns, sum_cpu(p->r).all);
+    if (e->cpu_ns == UNKNOWN)
+        return (struct cell){"-"};
+    return cell_percent(e->cpu_ns, sum_cpu(p->r).all);
 }
 static struct cell show_cpu_all(const struct page *p, const struct report_endpoint *e)
 {

@@ -71,7 +71,7 @@ void load_measured(struct loader *l)
     struct sketch_pool *pool = sketch_pool_new(n * 2 * SKETCH_OCTAVES * sizeof(struct sketch_page) * 2);
     if (!k || !pool)
         l->rc = SQLITE_NOMEM;
-    for (int i = 0; i < r->endpoints && l->rc == SQLITE_OK; i++) {
+    for (int i = 0; k && i < r->endpoints && l->rc == SQLITE_OK; i++) {
         r->endpoint[i].measured = (struct report_measured){UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN,
                                                            UNKNOWN, {0},     {0}};
         sketch_init(&k[i].heap);
@@ -84,7 +84,7 @@ void load_measured(struct loader *l)
             add_row(&r->endpoint[place - 1].measured, &k[place - 1], pool, st);
     }
     sqlite3_finalize(st);
-    for (int i = 0; i < r->endpoints && l->rc == SQLITE_OK; i++) {
+    for (int i = 0; k && i < r->endpoints && l->rc == SQLITE_OK; i++) {
         summarise(&r->endpoint[i].measured.heap, &k[i].heap);
         summarise(&r->endpoint[i].measured.cpu, &k[i].cpu);
         sketch_clear(&k[i].heap, pool);

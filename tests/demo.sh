@@ -58,6 +58,8 @@ cat <<C
 
 Try next:
   $BUILD/sonde report $store --slowest 5
+  $BUILD/sonde report $store --memory --cpu --waits
+  $BUILD/sonde flame $store -o flame.html
   $BUILD/sonde report $store --json | jq .endpoints[0]
   $BUILD/sonde run -- your-server its-arguments
 C

@@ -71,7 +71,7 @@ P
 echo "--- a server that leaks, waits and burns"
 port=$(free_port)
 head -c 1048576 /dev/urandom >"$scratch/file"
-SONDE_OPTIONS="--set interval.s=1 --set memory.sample_bytes=4096 --set memory.retained_s=1 --set waits.sample_ns=100000 --quiet"
+export SONDE_OPTIONS="--set interval.s=1 --set memory.sample_bytes=4096 --set memory.retained_s=1 --set waits.sample_ns=100000 --quiet"
 watch "$BUILD/tests/live_known_cost" threads "$port" "$scratch/file"
 wait_listening "$port" || exit 1
 cat >"$scratch/client.py" <<'C'
@@ -148,7 +148,7 @@ http { access_log off; client_body_temp_path $scratch/b; proxy_temp_path $scratc
     server { listen 127.0.0.1:$port; root $scratch/www; location /users/ { return 200 "user\n"; } } }
 C
 rm -f "$scratch"/s.db*
-SONDE_OPTIONS="--set interval.s=1 --quiet"
+export SONDE_OPTIONS="--set interval.s=1 --quiet"
 watch nginx -c "$scratch/nginx.conf" -g 'daemon off;'
 wait_listening "$port" || exit 1
 for _ in 1 2 3 4 5 6; do
