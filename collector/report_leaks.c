@@ -42,7 +42,7 @@ static int rank_of(const struct report_site *s)
     case GROWTH_LIKELY:
         return 2;
     case GROWTH_UNKNOWN:
-        return s->growth.samples >= 3 && s->growth.points >= GROWTH_POINTS ? 1 : 0;
+        return s->growth.samples >= 3 && s->growth.points >= GROWTH_POINTS && s->growth.error > 0 && s->growth.error < 0.75;
     default:
         return 0;
     }
