@@ -27,7 +27,6 @@ struct symbol_file {
     Dwfl_Module *module;
     GElf_Addr bias; /* address in the module = address in the file + bias */
     bool dwarf_tried, dwarf;
-    bool symtab; /* the file itself has one */
     bool costly; /* the debug file beside it is too large */
 };
 
@@ -67,10 +66,7 @@ static bool is_costly(struct debug_bytes b)
     return b.info > DEBUG_MOST || b.unpacked > UNPACKED_MOST;
 }
 
-/*
- * A costly one is taken for its symbol table, if the file has none itself; then has_dwarf, which has asked for that table
- * first, knows to go no further.
- */
+/* A costly one gives its symbol table; has_dwarf, which asked for that first, then knows to go no further. */
 static int find_debuginfo(Dwfl_Module *m, void **file, const char *name, Dwarf_Addr base, const char *path,
                           const char *link, GElf_Word crc, char **found)
 {
@@ -81,12 +77,7 @@ static int find_debuginfo(Dwfl_Module *m, void **file, const char *name, Dwarf_A
     Elf *elf = elf_begin(fd, ELF_C_READ_MMAP, NULL);
     f->costly = is_costly(debug_bytes(elf));
     elf_end(elf);
-    if (!f->costly || !f->symtab)
-        return fd;
-    close(fd);
-    free(*found);
-    *found = NULL;
-    return -1;
+    return fd;
 }
 
 static char *debug_path;
@@ -210,11 +201,10 @@ static bool has_dwarf(struct symbol_file *f)
     void **file;
     f->dwarf_tried = true;
     struct debug_bytes own = debug_bytes(dwfl_module_getelf(f->module, &bias));
-    f->symtab = own.symtab;
     if (dwfl_module_info(f->module, &file, NULL, NULL, NULL, NULL, NULL, NULL))
         *file = f;
-    if (is_costly(own))
-        return false;
+    if (is_costly(own) || (!own.info && own.symtab))
+        return false; /* of a file that has a symbol table nobody can say how large its debug file is, but by opening it */
     dwfl_module_getsymtab(f->module);
     if (f->costly)
         return false;
