@@ -287,12 +287,12 @@ static inline void blocks(uint64_t ns)
 /* A block of `bytes` is sampled at one address of code. */
 static inline void samples(struct actor *a, uint64_t serial, uint64_t bytes, uint64_t at)
 {
-    struct {
-        struct event_sample head;
-        uint64_t frame[1];
-    } data = {{.serial = serial, .amount = bytes, .frames = 1}, {at}};
+    struct event_sample head = {.serial = serial, .amount = bytes, .frames = 1};
+    uint64_t data[sizeof head / 8 + 1];
     struct event e = {.type = EVENT_ALLOCATED, .descriptor = -1, .head = sizeof data};
-    play(a, &e, &data, sizeof data);
+    memcpy(data, &head, sizeof head);
+    data[sizeof head / 8] = at;
+    play(a, &e, data, sizeof data);
 }
 
 static inline void frees_sampled(struct actor *a, uint64_t serial)

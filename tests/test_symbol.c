@@ -46,7 +46,7 @@ static char folder[64];
 static char told[4096];
 static struct symbols *symbols;
 
-static void sh(const char *format, ...)
+__attribute__((format(printf, 1, 2))) static void sh(const char *format, ...)
 {
     char command[2048];
     va_list ap;
