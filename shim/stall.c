@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "shim/cpu.h"
 #include "shim/real.h"
 #include "shim/sampled.h"
 #include "shim/stack.h"
@@ -108,12 +107,6 @@ void stall_begin(struct stall *s, enum call call)
     cpu_mark_begin();
 }
 
-/* A signal handler may have forked: then the child comes back here, and the lane is its parent's. */
-static inline bool still_ours(const struct lane *l)
-{
-    return self.lane == l && self.epoch == load_relaxed(shim.epoch);
-}
-
 /* When it ended, in ticks, if it was a wait at all. `least`: what counts as one where a switch is unknown. */
 static inline uint64_t wait_over(const struct stall *s, enum cpu_switched switched, uint64_t least)
 {
@@ -127,7 +120,7 @@ static inline uint64_t wait_over(const struct stall *s, enum cpu_switched switch
 /* The same; 0 also where it is not ours to count. */
 static uint64_t stall_end(const struct stall *s, uint64_t least)
 {
-    if (!s->lane || !still_ours(s->lane))
+    if (!stall_is_ours(s))
         return 0;
     enum cpu_switched switched = cpu_was_switched();
     call_leave(s->lane, &s->before);
@@ -174,23 +167,13 @@ static bool is_file(int fd)
 
 void stall_file_slow(const struct stall *s, int fd)
 {
-    uint64_t now = stall_end(s, shim.long_ticks);
+    uint64_t now = wait_over(s, cpu_was_switched(), shim.long_ticks);
     if (now && is_file(fd))
         add_own(&s->lane->disk, now - s->since);
 }
 
-void stall_borrow(struct stall *s, struct lane *l, uint64_t since)
+void stall_borrowed_slow(const struct stall *s)
 {
-    s->lane = shim.waits ? l : NULL;
-    s->since = since;
-    if (s->lane)
-        cpu_mark_begin();
-}
-
-void stall_borrowed(const struct stall *s)
-{
-    if (!s->lane || !still_ours(s->lane))
-        return;
     uint64_t now = wait_over(s, cpu_was_switched(), shim.long_ticks);
     if (now)
         add_own(&s->lane->disk, now - s->since);
@@ -208,7 +191,7 @@ void stall_turn_begin(struct stall *s, enum call call)
 
 void stall_turn_end(const struct stall *s)
 {
-    if (!s->lane || !still_ours(s->lane))
+    if (!stall_is_ours(s))
         return;
     bool waited = cpu_was_switched() != CPU_STAYED;
     wait_end(s->lane, &s->before);

@@ -21,6 +21,7 @@
 #ifndef SONDE_STALL_H
 #define SONDE_STALL_H
 
+#include "shim/cpu.h"
 #include "shim/descriptor.h"
 #include "shim/record.h"
 
@@ -39,6 +40,12 @@ void stall_locked(const struct stall *); /* sampled with its stack, see event_sa
 void stall_slept(const struct stall *);
 void stall_read(const struct stall *); /* disk, the descriptor is surely a file's */
 
+/* A signal handler may have forked: then the child comes back here, and the lane is its parent's. */
+static inline bool stall_is_ours(const struct stall *s)
+{
+    return s->lane && self.lane == s->lane && self.epoch == load_relaxed(shim.epoch);
+}
+
 /* The same for a call on a descriptor that may be a file's: sockets, pipes and the like are not measured. */
 void stall_file_slow(const struct stall *, int fd);
 static inline void stall_file_begin(struct stall *s, int fd, enum call call)
@@ -51,7 +58,10 @@ static inline void stall_file_begin(struct stall *s, int fd, enum call call)
 }
 static inline void stall_file_end(const struct stall *s, int fd)
 {
-    if (s->lane)
+    if (!stall_is_ours(s))
+        return;
+    call_leave(s->lane, &s->before);
+    if (__builtin_expect(cpu_was_switched() != CPU_STAYED, 0))
         stall_file_slow(s, fd);
 }
 
@@ -59,8 +69,34 @@ static inline void stall_file_end(const struct stall *s, int fd)
  * A call that is marked and timed by others: sendfile to a socket that never makes it wait, so that what it waits for is
  * the file. Before its event, which then tells of it.
  */
-void stall_borrow(struct stall *, struct lane *, uint64_t since);
-void stall_borrowed(const struct stall *);
+static inline void stall_borrow(struct stall *s, struct lane *l, uint64_t since)
+{
+    s->lane = shim.waits ? l : NULL;
+    s->since = since;
+    if (s->lane)
+        cpu_mark_begin();
+}
+void stall_borrowed_slow(const struct stall *);
+static inline void stall_borrowed(const struct stall *s)
+{
+    if (stall_is_ours(s) && __builtin_expect(cpu_was_switched() != CPU_STAYED, 0))
+        stall_borrowed_slow(s);
+}
+
+/* Without a mark, for calls that are made often and hardly ever wait; `fd` is what they opened. */
+static inline void stall_open_begin(struct stall *s)
+{
+    s->lane = shim.waits && recording() ? lane_here() : NULL;
+    if (s->lane) {
+        s->since = ticks_now();
+        cpu_mark_begin();
+    }
+}
+static inline void stall_open_end(const struct stall *s, int fd)
+{
+    if (stall_is_ours(s) && __builtin_expect(cpu_was_switched() != CPU_STAYED, 0))
+        stall_file_slow(s, fd);
+}
 
 /* A wait for work: it ends what the thread works for, as poll does, and counts as lock. */
 void stall_turn_begin(struct stall *, enum call);

@@ -140,9 +140,9 @@ int on_fcntl64(int fd, int command, long argument)
 /* The way to a file may lead over the disk as well; a pipe without a writer is no disk. */
 #define OPENED(expression)                                                                                             \
     struct stall s;                                                                                                    \
-    stall_begin(&s, CALL_NONE);                                                                                        \
+    stall_open_begin(&s);                                                                                              \
     int fd = watch_opened(expression);                                                                                 \
-    stall_file_end(&s, fd);                                                                                            \
+    stall_open_end(&s, fd);                                                                                            \
     return fd
 
 int on_open(const char *path, int flags, mode_t mode)
