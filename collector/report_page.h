@@ -98,8 +98,8 @@ struct page_places {
     uint64_t all;        /* exact amount that the samples stand for, UNKNOWN */
 };
 void page_put_places(struct page *, const struct page_places *);
-/* As many frames as have room, innermost first; inlining and C++ arguments are left out. pad: fill the width. */
-void page_put_frames(struct page *, const char *frames, int width, bool pad);
+/* As many frames as have room, innermost first; inlining and C++ arguments are left out. pad: fill the width. How many. */
+int page_put_frames(struct page *, const char *frames, int width, bool pad);
 /* A sampling rate at which `all` (UNKNOWN: judged by the samples) gives enough samples: a power of two times `least`. */
 uint64_t page_finer(uint64_t now, uint64_t all, uint64_t samples, uint64_t least);
 /* report_notes.c: what needs a look, what is missing and what to do about it; each says nothing

@@ -62,7 +62,7 @@ static void without_arguments(char *to, const char *name)
     *to = 0;
 }
 
-/* Names that are not balanced, or that nothing would be left of, stay as they are. */
+/* Names that are not balanced (but cut off: `std::pair<int, std::`), or that nothing would be left of, stay as they are. */
 static void shorten(char *to, size_t room, const char *name)
 {
     int angles = 0, brackets = 0;
@@ -71,18 +71,19 @@ static void shorten(char *to, size_t room, const char *name)
         brackets += (*s == '(') - (*s == ')');
     }
     *to = 0;
-    if (angles == 0 && brackets == 0 && strlen(name) < room)
+    if (angles >= 0 && brackets >= 0 && strlen(name) < room)
         without_arguments(to, name);
     if (!*to)
         snprintf(to, room, "%s", name);
 }
 
-void page_put_frames(struct page *p, const char *frames, int width, bool pad)
+/* As many frames as have room, from the `first` one on; how many these are. The first one is never left out. */
+static int add_frames(struct text *t, const struct page *p, const char *frames, int first, int width)
 {
     char clean[4096], one[1024];
-    struct text t = {.used = 0};
+    int n = 0, used = 0, before = page_width(t->s);
     page_clean(clean, sizeof clean, frames && *frames ? skip_allocator(frames) : "(no stack)", p->style->utf8);
-    for (char *at = clean, *next; at; at = next) {
+    for (char *at = clean, *next; at; at = next, n++) {
         next = strstr(at, " < ");
         if (next) {
             *next = 0;
@@ -91,15 +92,26 @@ void page_put_frames(struct page *p, const char *frames, int width, bool pad)
         char *inlined = strstr(at, " (inlined)");
         if (inlined)
             *inlined = 0;
+        if (n < first)
+            continue;
         shorten(one, sizeof one, at);
-        int need = page_width(one) + (t.used ? 3 : 0) + (next ? 5 : 0);
-        if (t.used && page_width(t.s) + need > width) {
-            text_add(&t, " < ..");
+        int need = page_width(one) + (n ? 3 : 0) + (next ? 5 : 0);
+        if (used && page_width(t->s) - before + need > width) {
+            text_add(t, " < ..");
             break;
         }
-        text_add(&t, "%s%s", t.used ? " < " : "", one);
+        text_add(t, "%s%s", n ? " < " : "", one);
+        used++;
     }
+    return used;
+}
+
+int page_put_frames(struct page *p, const char *frames, int width, bool pad)
+{
+    struct text t = {.used = 0};
+    int n = add_frames(&t, p, frames, 0, width);
     page_name(p->f, t.s, pad || page_width(t.s) > width ? width : page_width(t.s));
+    return n;
 }
 
 static int by_frames(const void *a, const void *b, void *of)
@@ -157,8 +169,8 @@ static struct cell cell_error(const struct page *p, uint64_t samples)
     return c;
 }
 
-/* The requests that came by, the most first. */
-static void put_callers(struct page *p, const struct page_places *what, const struct place *place)
+/* The requests that came by, the most first, and the frames that had no room above: places differ there. */
+static void put_callers(struct page *p, const struct page_places *what, const struct place *place, int shown)
 {
     struct text t = {.used = 0};
     char name[256];
@@ -167,7 +179,13 @@ static void put_callers(struct page *p, const struct page_places *what, const st
     fprintf(p->f, "%7s", "");
     if (place->endpoints > 1)
         text_add(&t, " %s, and %d more", cell_percent(what->amount(place->first), place->amount).s, place->endpoints - 1);
-    page_name(p->f, name, page_width(name) < width ? page_width(name) : width);
+    width = page_width(name) < width ? page_width(name) : width;
+    page_name(p->f, name, width);
+    int room = p->columns - 7 - width - page_width(t.s) - 1;
+    size_t callers = t.used;
+    text_add(&t, " ");
+    if (room < 24 || !add_frames(&t, p, place->first->frames, shown, room) || page_width(t.s + callers + 1) > room)
+        t.s[callers] = 0;
     fprintf(p->f, "%s\n", t.s);
 }
 
@@ -176,7 +194,7 @@ static void put_place(struct page *p, const struct page_places *what, const stru
     uint64_t now = p->r->end_ns ? p->r->end_ns : p->r->as_of_ns;
     page_right(p->f, cell_percent(place->amount, all).s, 6);
     fputc(' ', p->f);
-    page_put_frames(p, place->first->frames, p->columns - 7 - BYTES_COLUMNS, true);
+    int shown = page_put_frames(p, place->first->frames, p->columns - 7 - BYTES_COLUMNS, true);
     page_right(p->f, cell_amount(p, what, place->amount).s, 9);
     page_right(p->f, cell_count(place->samples).s, 8);
     page_right(p->f,
@@ -184,7 +202,7 @@ static void put_place(struct page *p, const struct page_places *what, const stru
                     : cell_error(p, place->samples).s,
                8);
     fputc('\n', p->f);
-    put_callers(p, what, place);
+    put_callers(p, what, place, shown);
 }
 
 uint64_t page_finer(uint64_t now, uint64_t all, uint64_t samples, uint64_t least)

@@ -37,12 +37,15 @@ static int find(const uint64_t *sorted, int count, uint64_t value)
     return at ? (int)(at - sorted) : -1;
 }
 
+/* A stack that does not reach its thread's first function says so where that would stand. */
 static struct stacks load_stacks(struct loader *l)
 {
     struct stacks s = {.count = 0};
     s.number = load_room(l, "SELECT count(*) FROM r_stack", sizeof *s.number, SITES_MOST);
     s.frames = load_room(l, "SELECT count(*) FROM r_stack", sizeof *s.frames, SITES_MOST);
-    sqlite3_stmt *st = load_ask(l, "SELECT stack, frames FROM r_stack ORDER BY stack");
+    sqlite3_stmt *st = load_ask(l, "SELECT stack, frames || CASE end WHEN 'cut' THEN ' < [cut]' WHEN 'unknown' THEN"
+                                   " ' < [no unwind table]' WHEN 'unsafe' THEN ' < [not walked on]' ELSE '' END"
+                                   " FROM r_stack ORDER BY stack");
     while (s.number && s.frames && s.count < SITES_MOST && load_next(l, st)) {
         s.number[s.count] = load_u64(st, 0);
         s.frames[s.count++] = load_text(l, st, 1);

@@ -61,6 +61,28 @@ static void test_collapsed(void **state)
     store_close(s);
 }
 
+/* What of a stack is not known stands at its root, so that such stacks stand together. */
+static void test_stacks_that_are_not_whole_say_so(void **state)
+{
+    (void)state;
+    struct store *s = begin();
+    requests(s, 1, &(struct traffic){"GET /", 5, MS, 4100, 0, {0}, 0, 0, 0});
+    stack_to(s, 1, "malloc < f", STACK_CUT);
+    stack_to(s, 2, "malloc < g", STACK_UNKNOWN);
+    stack_to(s, 3, "malloc < h", STACK_UNSAFE);
+    for (uint32_t i = 1; i <= 3; i++)
+        site(s, 1, i, SITE_ALLOCATED, 1, NULL);
+    end(s);
+    struct report *r = load(s, &everything);
+    char *text = flame(r, FLAME_ALLOCATED, NULL, FLAME_COLLAPSED);
+    assert_non_null(strstr(text, "GET /;[cut];f;malloc 524288\n"));
+    assert_non_null(strstr(text, "GET /;[no unwind table];g;malloc 524288\n"));
+    assert_non_null(strstr(text, "GET /;[not walked on];h;malloc 524288\n"));
+    free(text);
+    report_free(r);
+    store_close(s);
+}
+
 static void test_unknown_route_names_the_nearest(void **state)
 {
     (void)state;
@@ -324,6 +346,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_collapsed),
+        cmocka_unit_test(test_stacks_that_are_not_whole_say_so),
         cmocka_unit_test(test_unknown_route_names_the_nearest),
         cmocka_unit_test(test_speedscope),
         cmocka_unit_test(test_html_stands_alone_and_names_are_data),

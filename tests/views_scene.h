@@ -110,15 +110,21 @@ static inline void requests(struct store *s, uint32_t endpoint, const struct tra
     }
 }
 
-static inline void stack(struct store *s, uint32_t number, const char *frames)
+static inline void stack_to(struct store *s, uint32_t number, const char *frames, enum event_stack_end end)
 {
     struct row_stack *r = make_begin(ROW_STACK, sizeof *r);
     r->stack = number;
+    r->end = (uint8_t)end;
     r->text_len = make_tail(frames, strlen(frames));
     store_push(s, make_end());
 }
 
 #define SAMPLE 524288
+
+static inline void stack(struct store *s, uint32_t number, const char *frames)
+{
+    stack_to(s, number, frames, STACK_WHOLE);
+}
 
 static inline void lives(struct store *s, uint32_t interval, uint32_t endpoint, uint32_t number, unsigned samples)
 {
