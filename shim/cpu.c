@@ -7,6 +7,7 @@
 #include "shim/cpu.h"
 
 #include <linux/rseq.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "shim/lifecycle.h"
@@ -75,6 +76,7 @@ uint64_t cpu_read(void)
     struct timespec t;
     if (self.cpu == CPU_READ)
         self.cpu = CPU_UNREAD; /* until the event that carries it stands */
+    self.waits_known = 0;
     const struct rseq *area = (const void *)((const char *)__builtin_thread_pointer() + cpu.area);
     if (cpu.how != CPU_RSEQ || (int32_t)area->cpu_id < 0)
         return UINT64_MAX;
@@ -83,4 +85,26 @@ uint64_t cpu_read(void)
         return UINT64_MAX;
     uint64_t ns = (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
     return ns ? ns : 1;
+}
+
+static bool read_waits(uint64_t *count)
+{
+    struct rusage r;
+    if (cpu.how != CPU_RSEQ || raw2(SYS_getrusage, RUSAGE_THREAD, (long)&r))
+        return false;
+    *count = (uint64_t)r.ru_nvcsw;
+    return true;
+}
+
+void cpu_count_waits(void)
+{
+    self.waits_known = read_waits(&self.waits);
+}
+
+enum cpu_switched cpu_has_waited(void)
+{
+    uint64_t now;
+    if (!self.waits_known || !read_waits(&now))
+        return CPU_SWITCHED;
+    return now == self.waits ? CPU_STAYED : CPU_SWITCHED;
 }

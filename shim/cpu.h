@@ -94,6 +94,7 @@ static inline void cpu_mark_begin(void)
         return;
     if (self.cpu == CPU_READ)
         self.cpu = CPU_UNREAD;
+    self.waits_known = 0;
     cpu_set_mark();
 }
 
@@ -102,6 +103,27 @@ static inline enum cpu_switched cpu_was_switched(void)
     if (cpu.how == CPU_NONE)
         return CPU_UNKNOWN;
     return cpu_mark_stands() ? CPU_STAYED : CPU_SWITCHED;
+}
+
+/*
+ * The same for calls that seldom wait, on files: there a switch is mostly another thread's turn on a busy machine, and
+ * no wait of this one. The kernel counts the two apart (getrusage, 0.3 us); asked before the first such call after a
+ * switch, and again when one was seen during the call. CPU_STAYED: it did not wait.
+ */
+void cpu_count_waits(void);
+enum cpu_switched cpu_has_waited(void);
+
+static inline void cpu_wait_begin(void)
+{
+    cpu_mark_begin();
+    if (cpu.how == CPU_RSEQ && !self.waits_known)
+        cpu_count_waits();
+}
+
+static inline enum cpu_switched cpu_wait_end(void)
+{
+    enum cpu_switched switched = cpu_was_switched();
+    return switched == CPU_SWITCHED ? cpu_has_waited() : switched;
 }
 
 #endif

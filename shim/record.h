@@ -39,6 +39,8 @@ struct thread_local_block {
     uint64_t lock_left;   /* ticks of waiting for locks until the next sample; 0: not drawn yet */
     uintptr_t call_place; /* stack address of the mark of the call that it is in, see call_enter */
     uint32_t cpu; /* enum cpu_knowledge: is the CPU clock of this thread's last event known? */
+    uint32_t waits_known; /* `waits` was read and no switch seen since */
+    uint64_t waits;       /* times that the thread gave its processor up itself */
 };
 enum cpu_knowledge { CPU_UNREAD, CPU_READ, CPU_UNREADABLE };
 extern __thread struct thread_local_block self __attribute__((tls_model("initial-exec"), visibility("hidden")));

@@ -107,6 +107,13 @@ void stall_begin(struct stall *s, enum call call)
     cpu_mark_begin();
 }
 
+void stall_disk_begin(struct stall *s, enum call call)
+{
+    stall_begin(s, call);
+    if (s->lane)
+        cpu_wait_begin();
+}
+
 /* When it ended, in ticks, if it was a wait at all. `least`: what counts as one where a switch is unknown. */
 static inline uint64_t wait_over(const struct stall *s, enum cpu_switched switched, uint64_t least)
 {
@@ -118,18 +125,18 @@ static inline uint64_t wait_over(const struct stall *s, enum cpu_switched switch
 }
 
 /* The same; 0 also where it is not ours to count. */
-static uint64_t stall_end(const struct stall *s, uint64_t least)
+static uint64_t stall_end(const struct stall *s, uint64_t least, bool disk)
 {
     if (!stall_is_ours(s))
         return 0;
-    enum cpu_switched switched = cpu_was_switched();
+    enum cpu_switched switched = disk ? cpu_wait_end() : cpu_was_switched();
     call_leave(s->lane, &s->before);
     return wait_over(s, switched, least);
 }
 
 void stall_locked(const struct stall *s)
 {
-    uint64_t now = stall_end(s, 1);
+    uint64_t now = stall_end(s, 1, false);
     if (!now)
         return;
     add_own(&s->lane->lock, now - s->since);
@@ -138,14 +145,14 @@ void stall_locked(const struct stall *s)
 
 void stall_slept(const struct stall *s)
 {
-    uint64_t now = stall_end(s, 1);
+    uint64_t now = stall_end(s, 1, false);
     if (now)
         add_own(&s->lane->sleep, now - s->since);
 }
 
 void stall_read(const struct stall *s)
 {
-    uint64_t now = stall_end(s, shim.long_ticks);
+    uint64_t now = stall_end(s, shim.long_ticks, true);
     if (now)
         add_own(&s->lane->disk, now - s->since);
 }
@@ -167,14 +174,14 @@ static bool is_file(int fd)
 
 void stall_file_slow(const struct stall *s, int fd)
 {
-    uint64_t now = wait_over(s, cpu_was_switched(), shim.long_ticks);
+    uint64_t now = wait_over(s, cpu_wait_end(), shim.long_ticks);
     if (now && is_file(fd))
         add_own(&s->lane->disk, now - s->since);
 }
 
 void stall_borrowed_slow(const struct stall *s)
 {
-    uint64_t now = wait_over(s, cpu_was_switched(), shim.long_ticks);
+    uint64_t now = wait_over(s, cpu_wait_end(), shim.long_ticks);
     if (now)
         add_own(&s->lane->disk, now - s->since);
 }

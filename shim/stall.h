@@ -38,7 +38,9 @@ void stall_attach(void);
 void stall_begin(struct stall *, enum call);
 void stall_locked(const struct stall *); /* sampled with its stack, see event_sample */
 void stall_slept(const struct stall *);
-void stall_read(const struct stall *); /* disk, the descriptor is surely a file's */
+/* Disk: another thread's turn on the processor meanwhile is no wait of this one (cpu_wait_begin). */
+void stall_disk_begin(struct stall *, enum call);
+void stall_read(const struct stall *); /* the descriptor is surely a file's */
 
 /* A signal handler may have forked: then the child comes back here, and the lane is its parent's. */
 static inline bool stall_is_ours(const struct stall *s)
@@ -52,7 +54,7 @@ static inline void stall_file_begin(struct stall *s, int fd, enum call call)
 {
     const struct slot *slot = descriptor_find(fd);
     if (slot && slot_kind(load_relaxed(&slot->word)) >= KIND_OPENED)
-        stall_begin(s, call);
+        stall_disk_begin(s, call);
     else
         s->lane = NULL;
 }
@@ -74,7 +76,7 @@ static inline void stall_borrow(struct stall *s, struct lane *l, uint64_t since)
     s->lane = shim.waits ? l : NULL;
     s->since = since;
     if (s->lane)
-        cpu_mark_begin();
+        cpu_wait_begin();
 }
 void stall_borrowed_slow(const struct stall *);
 static inline void stall_borrowed(const struct stall *s)
@@ -89,7 +91,7 @@ static inline void stall_open_begin(struct stall *s)
     s->lane = shim.waits && recording() ? lane_here() : NULL;
     if (s->lane) {
         s->since = ticks_now();
-        cpu_mark_begin();
+        cpu_wait_begin();
     }
 }
 static inline void stall_open_end(const struct stall *s, int fd)

@@ -15,7 +15,7 @@
 /* One body: the mark, the real call, its wait. */
 #define TIMED(type, call, expression)                                                                                  \
     struct stall s;                                                                                                    \
-    stall_begin(&s, call);                                                                                             \
+    stall_disk_begin(&s, call);                                                                                        \
     type result = expression;                                                                                          \
     stall_read(&s);                                                                                                    \
     return result

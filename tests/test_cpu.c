@@ -3,6 +3,7 @@
  * seccomp filter stands.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -123,6 +124,38 @@ static void test_mark_tells_a_wait_and_keeps_the_note(void **state)
     assert_int_equal(cpu_was_switched(), CPU_SWITCHED);
 }
 
+/* Another's turn on our processor is no wait; a nap is. */
+static void test_wait_is_told_from_anothers_turn(void **state)
+{
+    (void)state;
+    cpu_set_t before, one;
+    sched_getaffinity(0, sizeof before, &before);
+    CPU_ZERO(&one);
+    CPU_SET((unsigned)sched_getcpu(), &one);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    pid_t busy = fork();
+    if (!busy)
+        for (;;)
+            ;
+    bool turned = false;
+    for (int i = 0; i < 100000 && !turned; i++) {
+        cpu_wait_begin();
+        sched_yield();
+        turned = cpu_was_switched() == CPU_SWITCHED;
+        assert_int_equal(cpu_wait_end(), CPU_STAYED);
+    }
+    assert_true(turned);
+    cpu_wait_begin();
+    nap();
+    assert_int_equal(cpu_wait_end(), CPU_SWITCHED);
+    event_clock();
+    cpu_wait_begin(); /* the nap was before */
+    assert_int_equal(cpu_wait_end(), CPU_STAYED);
+    kill(busy, SIGKILL);
+    waitpid(busy, NULL, 0);
+    sched_setaffinity(0, sizeof before, &before);
+}
+
 static void test_child_of_fork_begins_anew(void **state)
 {
     (void)state;
@@ -184,6 +217,7 @@ int main(void)
         cmocka_unit_test(test_each_thread_begins_with_its_own),
         cmocka_unit_test(test_lost_event_leaves_the_clock_to_the_next),
         cmocka_unit_test(test_mark_tells_a_wait_and_keeps_the_note),
+        cmocka_unit_test(test_wait_is_told_from_anothers_turn),
         cmocka_unit_test(test_child_of_fork_begins_anew),
         cmocka_unit_test(test_filter_ends_it),
     };
