@@ -74,7 +74,7 @@ static void divide(struct activity *a, const struct group *g, const struct cost 
     struct cost share = cost_share(c, g->count), part = cost_first_share(c, &share, g->count);
     struct stretch busy = *when;
     uint32_t index = g->exchange, n;
-    busy.calm = busy.calls_out = false;
+    busy.calm = busy.ready = busy.calls_out = false;
     for (n = 0; n < g->count && index; n++) {
         struct exchange *e = spans_at(a->spans, index);
         if (e->span.id < g->first_id || e->span.id > g->last_id)
@@ -381,7 +381,9 @@ static inline void begin_stretch(const struct activity *a, struct thread *t, con
     if (!t->deferring) {
         t->stretch.from_ns = t->at_ns ? t->at_ns : item->time_ns;
         t->stretch.calm = a->waits && known && t->measured & CPU_SEEN;
+        t->stretch.ready = true;
     }
+    t->stretch.ready = t->stretch.ready && item->ready;
     t->stretch.to_ns = item->time_ns;
     t->stretch.entry_ns = item->entry_ns;
     t->stretch.calls_out = item->event->type == EVENT_CONNECT;

@@ -67,6 +67,8 @@ struct drain_lane {
     uint64_t cpu_at_ns;      /* up to when total.cpu_ns is known; before the first anchor: the lane's beginning */
     uint64_t cpu_base_ns;    /* what the thread's clock showed when total.cpu_ns was 0, once cpu_based */
     bool cpu_known, cpu_based; /* known: as of the last event that was handed on */
+    bool ready;                /* between that one and the one before it never gave its processor up itself */
+    uint64_t waits;            /* event_block.waits as last read, 0 not known */
     struct lane_totals seen; /* and the ticks behind its lock, disk and sleep */
     uint64_t total_told;     /* accounted + 1 when the totals of a silent thread were told */
     /* reading */

@@ -142,6 +142,8 @@ void give_cpu(struct drain_lane *l, const struct event *e)
     if (e->flags & EVENT_NO_CLOCK || clock_ns == UINT64_MAX) {
         l->cpu_known = false; /* from here on nobody knows when, or how much */
     } else if (clock_ns) {
+        l->ready = l->cpu_known && b->waits && b->waits == l->waits;
+        l->waits = b->waits;
         anchor_cpu(l, clock_ns);
     } else if (l->cpu_known && l->key > l->cpu_at_ns) {
         l->total.cpu_ns += l->key - l->cpu_at_ns;

@@ -505,6 +505,7 @@ static inline void widen(const struct order *o, struct drain_lane *l, const stru
  */
 static inline void run_cpu(struct drain_lane *l, const struct event *e)
 {
+    l->ready = true;
     if (unlikely(e->flags & (EVENT_HAS_BLOCK | EVENT_NO_CLOCK))) {
         give_cpu(l, e);
     } else if (likely(l->cpu_known) && l->key > l->cpu_at_ns) {
@@ -546,6 +547,7 @@ static inline void give_event(struct order *o, struct drain_lane *l, struct item
         out->ready_ns = out->entry_ns - length_ns(o, l->drain, (uint64_t)e->ready << unit);
     out->late = l->key < o->last;
     out->cpu_known = l->cpu_known;
+    out->ready = l->ready && l->cpu_known;
     out->missing = 0;
     out->loss = LOSS_FULL;
     out->total = l->total;

@@ -77,6 +77,7 @@ struct item {
     uint64_t entry_ns; /* time_ns - duration */
     uint64_t ready_ns; /* when the thread's last wait returned, 0: no wait since its last event */
     bool late;         /* older than an item that left before: used, out of order */
+    bool ready;        /* since its last event the thread ran or stood in the run queue, it waited for nothing itself */
     bool cpu_known;    /* total.cpu_ns is as of now; else as of the last event at which it was known */
     uint64_t missing;
     enum loss loss;

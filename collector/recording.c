@@ -162,7 +162,7 @@ int recording_write(struct recording_writer *w, const struct item *item)
                                .thread = item->thread,
                                .process = item->process,
                                .tid = item->tid,
-                               .cpu_known = item->cpu_known,
+                               .cpu_known = (item->cpu_known ? 1u : 0) | (item->ready ? 2u : 0),
                                .data_len = (uint32_t)data_len,
                                .time_ns = item->time_ns,
                                .entry_ns = item->entry_ns,
@@ -330,7 +330,8 @@ static int take_record(struct recording_reader *r, struct item *out)
     out->time_ns = i.time_ns;
     out->entry_ns = i.entry_ns;
     out->ready_ns = i.ready_ns;
-    out->cpu_known = i.cpu_known != 0;
+    out->cpu_known = i.cpu_known & 1;
+    out->ready = i.cpu_known & 2;
     out->missing = i.missing;
     out->total = i.total;
     r->at += i.bytes;

@@ -45,7 +45,7 @@ struct recording_item {
     uint16_t loss;
     uint32_t lane, thread, process, data_len;
     int32_t tid;
-    uint32_t cpu_known;
+    uint32_t cpu_known; /* 1: cpu_known, 2: ready */
     uint64_t time_ns, entry_ns, ready_ns, missing;
     struct totals total;
 };

@@ -17,7 +17,9 @@ void wall_charge(struct exchange *e, const struct stretch *s, const struct cost 
     p->wall.lock_ns += wall_take(&room, c->lock_ns);
     p->wall.disk_ns += wall_take(&room, c->disk_ns);
     p->wall.sleep_ns += wall_take(&room, c->sleep_ns);
-    if (s->calm) {
+    if (s->calm && s->ready) {
+        p->wall.runqueue_ns += wall_take(&room, room);
+    } else if (s->calm) {
         uint64_t between = s->entry_ns > from ? s->entry_ns - from : 0, spent = lasted - room;
         if (between > spent)
             p->wall.runqueue_ns += wall_take(&room, between - spent);

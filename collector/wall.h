@@ -6,7 +6,8 @@
  * Context: P
  *
  * CPU and waits of one thread exclude each other, so within an interval they are cut to what it lasted, CPU first. What
- * is left of the time between two calls, when the thread was in no wait that is seen, it waited for the processor:
+ * is left of an interval in which the thread never gave its processor up itself, it stood in the run queue: the kernel's
+ * count says so. Else, of the time between two calls when it was in no wait that is seen, it waited for the processor:
  * concluded, not seen. A call that blocks on a connection of the request's own (its client is slow) is no wait of
  * these: unknown.
  */
@@ -20,6 +21,7 @@ struct stretch {
     uint64_t from_ns, to_ns;
     uint64_t entry_ns; /* the call that ends it began */
     bool calm;         /* its CPU and waits are known, and the thread did not poll or idle in it */
+    bool ready;        /* the thread never gave its processor up itself: what was not CPU was the run queue, seen */
     bool calls_out;    /* the call that ends it waited for an outbound connection */
 };
 

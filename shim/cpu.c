@@ -76,13 +76,13 @@ uint64_t cpu_read(void)
     struct timespec t;
     if (self.cpu == CPU_READ)
         self.cpu = CPU_UNREAD; /* until the event that carries it stands */
-    self.waits_known = 0;
     const struct rseq *area = (const void *)((const char *)__builtin_thread_pointer() + cpu.area);
     if (cpu.how != CPU_RSEQ || (int32_t)area->cpu_id < 0)
         return UINT64_MAX;
     cpu_set_mark();
     if (raw2(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, (long)&t))
         return UINT64_MAX;
+    cpu_count_waits();
     uint64_t ns = (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
     return ns ? ns : 1;
 }

@@ -56,7 +56,10 @@ static inline bool cpu_is_missing(void)
 /* A seccomp filter is about to be set: no system call of ours from here on. */
 void cpu_shut(void);
 
-/* Sets the mark, then reads: ns of this thread's CPU clock, or UINT64_MAX: it may not be read (any more). */
+/*
+ * Sets the mark, then reads: ns of this thread's CPU clock, or UINT64_MAX: it may not be read (any more). And counts
+ * waits: between two readings that show the same count, all time off the processor was spent in the run queue.
+ */
 uint64_t cpu_read(void);
 
 static inline uint64_t *cpu_word(void)

@@ -185,7 +185,8 @@ static void fill_block(struct event_block *b, const struct lane *l, uint64_t cpu
                               .lock = l->lock,
                               .disk = l->disk,
                               .sleep = l->sleep,
-                              .cpu_ns = cpu_ns};
+                              .cpu_ns = cpu_ns,
+                              .waits = cpu_ns && self.waits_known ? self.waits + 1 : 0};
 }
 
 static inline uint32_t squeeze(uint64_t ticks)

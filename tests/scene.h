@@ -47,6 +47,7 @@ struct scene {
     bool late;
     bool measured;   /* CPU clocks are read; each call takes 1000 ns of CPU */
     bool unmeasured; /* but not known now */
+    bool ready;      /* threads never give their processor up */
     uint64_t blocked_ns; /* by the next event's call */
     struct span *span;
     int spans;
@@ -238,6 +239,7 @@ static inline void play(struct actor *a, struct event *e, const void *data, size
                         .time_ns = scene.now,
                         .entry_ns = scene.now - lasted,
                         .cpu_known = scene.measured && !scene.unmeasured,
+                        .ready = scene.ready,
                         .ready_ns = a->waited ? scene.now - 2000 : 0,
                         .late = scene.late,
                         .total = a->total,

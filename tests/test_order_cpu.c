@@ -34,10 +34,12 @@ static int end(void **state)
     return 0;
 }
 
+static uint64_t given_up; /* as a reading tells */
+
 /* An event so long after the thread's beginning; `clock_ns`: what its CPU clock showed, 0: not read. */
 static void at(uint64_t after_ns, uint64_t clock_ns, uint8_t flags)
 {
-    struct event_block b = {.cpu_ns = clock_ns};
+    struct event_block b = {.cpu_ns = clock_ns, .waits = given_up};
     struct event e = stream_event(&s, 1);
     e.time = flags & EVENT_NO_CLOCK ? 0 : began + after_ns;
     e.flags = flags;
@@ -74,6 +76,27 @@ static void test_the_clock_runs_on_until_it_is_read_again(void **state)
     known(3, 70 * US);
     known(4, 70 * US); /* read a little less than we had thought: it never runs backwards */
     known(5, 71 * US);
+}
+
+static void test_between_readings_with_one_count_of_waits_it_was_ready(void **state)
+{
+    (void)state;
+    given_up = 7;
+    at(100 * US, 40 * US, 0); /* nobody knows what was before */
+    at(110 * US, 0, 0);
+    at(200 * US, 60 * US, 0); /* another thread's turn */
+    given_up = 8;
+    at(300 * US, 70 * US, 0); /* it waited */
+    at(310 * US, 0, 0);
+    lanes_nested(&w); /* dropped: it might have told of a wait */
+    at(400 * US, 90 * US, 0);
+    given_up = 0;
+    at(500 * US, 95 * US, 0); /* not read */
+    at(600 * US, 99 * US, 0);
+    stream_all(&s);
+    const bool ready[] = {false, true, true, false, true, false, false, false, false};
+    for (size_t i = 0; i < 9; i++)
+        assert_int_equal(s.kept[i].item.ready, ready[i]);
 }
 
 static void test_without_a_reading_nothing_is_known(void **state)
@@ -148,6 +171,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_the_clock_runs_on_until_it_is_read_again),
+        TEST(test_between_readings_with_one_count_of_waits_it_was_ready),
         TEST(test_without_a_reading_nothing_is_known),
         TEST(test_after_a_loss_it_is_unknown_until_the_next_reading),
         TEST(test_an_event_without_a_time_leaves_it_unknown),

@@ -192,6 +192,25 @@ static void test_neither_running_nor_waiting_is_the_run_queue(void **state)
     assert_int_equal(unknown_of(one), 401 * US);
 }
 
+static void test_who_never_gives_the_processor_up_stands_in_the_run_queue(void **state)
+{
+    (void)state;
+    accepts(a, 1);
+    reads(a, 1, GET("/one"));
+    scene.ready = true;
+    computes(a, 10 * US);
+    pass_time(70 * US);
+    writes(a, 1, ANSWER_HEAD("2"));
+    blocks(400 * US); /* in a call, and no wait of its own */
+    writes(a, 1, "ok");
+    scene.ready = false;
+    waits(a);
+    finish();
+    const struct span *one = measured("/one");
+    assert_int_equal(unknown_of(one), 0);
+    assert_int_equal(one->wall.runqueue_ns, one->end_ns - one->start_ns - one->wall.cpu_ns);
+}
+
 static void test_no_run_queue_is_concluded_over_a_poll(void **state)
 {
     (void)state;
@@ -526,6 +545,7 @@ int main(void)
         TEST(test_time_is_cpu_and_waits_and_nothing_else),
         TEST(test_waits_never_exceed_the_interval),
         TEST(test_neither_running_nor_waiting_is_the_run_queue),
+        TEST(test_who_never_gives_the_processor_up_stands_in_the_run_queue),
         TEST(test_no_run_queue_is_concluded_over_a_poll),
         TEST(test_a_worker_that_idles_charges_nobody),
         TEST(test_a_wait_in_the_middle_of_a_request_is_its_own),
