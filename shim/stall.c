@@ -143,6 +143,13 @@ void stall_locked(const struct stall *s)
     sample(s->lane, s->since, now);
 }
 
+void stall_joined(const struct stall *s)
+{
+    uint64_t now = stall_end(s, 1);
+    if (now)
+        add_own(&s->lane->lock, now - s->since);
+}
+
 void stall_slept(const struct stall *s)
 {
     uint64_t now = stall_end(s, 1, false);

@@ -37,6 +37,7 @@ void stall_attach(void);
 /* A wait that does not end what the thread works for. */
 void stall_begin(struct stall *, enum call);
 void stall_locked(const struct stall *); /* sampled with its stack, see event_sample */
+void stall_joined(const struct stall *); /* lock too, never sampled: a main thread waits for its workers for ever */
 void stall_slept(const struct stall *);
 /* Disk: another thread's turn on the processor meanwhile is no wait of this one (cpu_wait_begin). */
 void stall_disk_begin(struct stall *, enum call);

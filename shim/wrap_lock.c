@@ -215,7 +215,7 @@ int on_pthread_barrier_wait(pthread_barrier_t *b)
     struct stall s;
     stall_begin(&s, CALL_LOCK);
     int error = real.pthread_barrier_wait(b);
-    stall_locked(&s);
+    stall_joined(&s);
     return error;
 }
 
@@ -224,7 +224,7 @@ int on_pthread_join(pthread_t thread, void **result)
     struct stall s;
     stall_begin(&s, CALL_LOCK);
     int error = real.pthread_join(thread, result);
-    stall_locked(&s);
+    stall_joined(&s);
     return error;
 }
 
@@ -233,7 +233,7 @@ int on_pthread_timedjoin_np(pthread_t thread, void **result, const struct timesp
     struct stall s;
     stall_begin(&s, CALL_LOCK);
     int error = real.pthread_timedjoin_np(thread, result, until);
-    stall_locked(&s);
+    stall_joined(&s);
     return error;
 }
 
@@ -242,7 +242,7 @@ int on_pthread_clockjoin_np(pthread_t thread, void **result, clockid_t clock, co
     struct stall s;
     stall_begin(&s, CALL_LOCK);
     int error = real.pthread_clockjoin_np(thread, result, clock, until);
-    stall_locked(&s);
+    stall_joined(&s);
     return error;
 }
 
@@ -251,7 +251,7 @@ int on_thrd_join(thrd_t thread, int *result)
     struct stall s;
     stall_begin(&s, CALL_LOCK);
     int error = real.thrd_join(thread, result);
-    stall_locked(&s);
+    stall_joined(&s);
     return error;
 }
 
