@@ -145,7 +145,7 @@ void stall_locked(const struct stall *s)
 
 void stall_joined(const struct stall *s)
 {
-    uint64_t now = stall_end(s, 1);
+    uint64_t now = stall_end(s, 1, false);
     if (now)
         add_own(&s->lane->lock, now - s->since);
 }
