@@ -131,7 +131,7 @@ static void add_segment(struct object *o, uint64_t bias, const ElfW(Phdr) *p)
 static const ElfW(Phdr) *headers_at(uint64_t at, unsigned *count)
 {
     const ElfW(Ehdr) *e = (const ElfW(Ehdr) *)at; // NOLINT(performance-no-int-to-ptr)
-    if (!at || at & 4095 || !rule_readable(at) || memcmp(e->e_ident, ELFMAG, SELFMAG) ||
+    if (!at || at & 4095 || !rule_readable(at) || memcmp(e->e_ident, ELFMAG, SELFMAG) != 0 ||
         e->e_phentsize != sizeof(ElfW(Phdr)) || e->e_phoff > 4096 ||
         e->e_phoff + e->e_phnum * sizeof(ElfW(Phdr)) > 4096)
         return NULL;
@@ -422,8 +422,8 @@ static void find_build_id(const struct object *o, struct event_object *n)
 static size_t fill_note(struct lesson *l)
 {
     struct event_object *n = (struct event_object *)(void *)l->note;
-    const char *name = l->object.at.map->l_name;
-    size_t bytes = name ? strlen(name) : 0;
+    const char *name = l->object.at.map->l_name ? l->object.at.map->l_name : "";
+    size_t bytes = strlen(name);
     if (bytes > PATH_MOST)
         bytes = PATH_MOST;
     *n = (struct event_object){.start = l->object.start,

@@ -93,7 +93,7 @@ extern const char own_end[] __asm__("_end") __attribute__((visibility("hidden"))
 
 static inline bool is_own(uint64_t address)
 {
-    return address - (uint64_t)own_start < (uint64_t)(own_end - own_start);
+    return address - (uint64_t)own_start < (uint64_t)own_end - (uint64_t)own_start;
 }
 
 static enum event_stack_end walk(struct walk *w, uint64_t *frames, unsigned most, unsigned *count)

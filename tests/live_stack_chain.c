@@ -22,7 +22,11 @@
 
 #include "live.h"
 
+#if defined(__clang__)
+#define APART __attribute__((noinline))
+#else
 #define APART __attribute__((noinline, noclone))
+#endif
 #define MOST 8
 
 static uint64_t expected[MOST];

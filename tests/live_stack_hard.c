@@ -21,7 +21,11 @@
 
 #include "live.h"
 
+#if defined(__clang__)
+#define APART __attribute__((noinline))
+#else
 #define APART __attribute__((noinline, noclone))
+#endif
 
 sem_t plugin_begun, plugin_may_end; /* stack_plugin.c */
 
