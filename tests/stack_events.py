@@ -60,7 +60,9 @@ def books(samples, freed, printed):
         seen_a = sum(s[2] for s in samples if s[0] == tid)
         seen_n = sum(s[0] == tid for s in samples)
         seen_f = sum(amount.get(serial, 0) for t, serial in freed if t == tid)
-        if (seen_a, seen_f, seen_n) != (a, f, n):
+        # a gap of mean 1 spares a block of 8 bytes once in 3000, of 16 once in 9 million
+        spared = n - seen_n
+        if not (0 <= spared <= 3 and 0 <= a - seen_a <= 16 * spared and 0 <= f - seen_f <= 16 * spared):
             print(f"thread {tid}: sampled {seen_a} freed {seen_f} blocks {seen_n}, by its own books {a} {f} {n}")
             bad += 1
     return bad or not rows
