@@ -63,7 +63,9 @@ static void one_allocator(struct slices *s, const char *name, const char *librar
         if (kind == BATCH) /* a pair of the thousand */
             c = (struct comparison){c.bare / 1000, c.watched / 1000, c.added / 1000,
                                     c.low / 1000,  c.high / 1000,    c.best / 1000};
-        slices_line(s, name, kind_names[kind], &c);
+        char row[64]; /* told apart in the JSON, too */
+        snprintf(row, sizeof row, "%s%s", kind_names[kind], sampled ? ", stacks" : "");
+        slices_line(s, name, row, &c);
     }
     slices_stop(&bare);
     slices_stop(&watched);
@@ -109,8 +111,6 @@ int main(int argc, char **argv)
     if (slices_init(&s, "malloc"))
         return 1;
     for (int sampled = 0; sampled < 2; sampled++) {
-        if (sampled)
-            puts("with stacks, one in 512 KiB:");
         one_allocator(&s, "glibc", "", sampled);
         for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++)
             if (is_installed(libraries[i][1]))
