@@ -83,7 +83,7 @@ enum process_flag {
     PROCESS_OWN_MALLOC = 1 << 4,  /* the executable defines malloc itself: allocations are not seen */
     PROCESS_NO_CPU = 1 << 5,      /* FEATURE_CPU, but it cannot be had (any more): the kernel or libc lacks rseq, or a
                                      seccomp filter was set that may forbid the clock */
-    PROCESS_NO_STACKS = 1 << 6    /* FEATURE_STACKS, but none is walked here: no libunwind, or too old a libc */
+    PROCESS_NO_STACKS = 1 << 6    /* FEATURE_STACKS, but none is walked here: no libunwind, too old a libc, valgrind */
 };
 
 /* 512 bytes: one executed image or forked child. */
