@@ -71,6 +71,7 @@ static void close_object(struct symbols *s, struct object *o)
 
 void symbols_rest(struct symbols *s)
 {
+    symbol_jit_rest();
     for (uint32_t i = 0; s->open && i < OBJECTS_MOST; i++)
         close_object(s, &s->object[i]);
 }
@@ -207,6 +208,7 @@ static void name_frame(struct symbols *s, const struct frame *frame, struct fram
     }
 }
 
+/* Made code without a name is asked for again: its map may grow. */
 static const char *text_of(struct symbols *s, const struct frame *frame)
 {
     uint64_t hash = (frame->address ^ (uint64_t)frame->object << 48) * UINT64_C(0x9e3779b97f4a7c15);
@@ -216,6 +218,8 @@ static const char *text_of(struct symbols *s, const struct frame *frame)
     if (k->text && k->object == frame->object && k->address == frame->address)
         return k->text;
     name_frame(s, frame, &t);
+    if (!strcmp(room, "[jit]"))
+        return "[jit]";
     free(k->text);
     *k = (struct known){frame->address, frame->object, strdup(room)};
     return k->text ? k->text : "?";

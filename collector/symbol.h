@@ -46,6 +46,7 @@ bool symbol_file_address(struct symbol_file *, uint64_t offset, uint64_t *addres
 
 /* The name of made code; false: no map, or not in it. */
 bool symbol_jit_find(int32_t pid, uint64_t address, struct frame_text *);
+void symbol_jit_rest(void); /* a second is over */
 /* The file that is mapped at the address, and how far into it that is; false: none. */
 bool symbol_mapped_file(int32_t pid, uint64_t address, char *path, size_t room, uint64_t *offset);
 

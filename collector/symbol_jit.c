@@ -16,7 +16,10 @@
 
 #include "collector/symbol.h"
 
-#define MAP_MOST (64u << 20) /* bytes looked at */
+#define MAP_MOST (64u << 20)    /* bytes looked at of one map */
+#define SECOND_MOST (32u << 20) /* of all in a second: a burst of new stacks must not hold the store up */
+
+static uint64_t looked; /* sink thread only */
 
 /* A plain file of anybody's folder: a pipe there must not make us wait, a link not lead us elsewhere. */
 static FILE *open_map(const char *path)
@@ -41,6 +44,7 @@ static bool look_in(FILE *f, uint64_t address, char *name, size_t room)
     while (seen < MAP_MOST && (n = getline(&line, &size, f)) > 0) {
         char *end;
         seen += (size_t)n;
+        looked += (size_t)n;
         uint64_t start = strtoull(line, &end, 16);
         uint64_t bytes = *end == ' ' ? strtoull(end + 1, &end, 16) : 0;
         if (*end != ' ' || address - start >= bytes)
@@ -52,11 +56,16 @@ static bool look_in(FILE *f, uint64_t address, char *name, size_t room)
     return found;
 }
 
+void symbol_jit_rest(void)
+{
+    looked = 0;
+}
+
 bool symbol_jit_find(int32_t pid, uint64_t address, struct frame_text *t)
 {
     char path[64], name[SYMBOL_TEXT - 16];
     bool found = false;
-    for (int i = 0; i < 2 && !found && pid > 0; i++) {
+    for (int i = 0; i < 2 && !found && pid > 0 && looked < SECOND_MOST; i++) {
         if (i)
             snprintf(path, sizeof path, "/proc/%d/root/tmp/perf-%d.map", pid, pid);
         else
