@@ -22,8 +22,16 @@
 #define UNPACKED_MOST (32u << 20) /* of all debug sections that are compressed: libdw unpacks them at once */
 #define INLINED_MOST 8
 
+struct place { /* a function of the symbol table */
+    GElf_Addr address;
+    uint32_t size, index;
+};
+
 struct symbol_file {
     Dwfl *dwfl;
+    struct place *place; /* by address, one for each; libdw's own search looks at every symbol for every frame: 2 ms in Node */
+    size_t places;
+    bool places_tried;
     Dwfl_Module *module;
     GElf_Addr bias; /* address in the module = address in the file + bias */
     bool dwarf_tried, dwarf;
@@ -123,6 +131,7 @@ struct symbol_file *symbol_file_open(const char *path, const uint8_t *build_id, 
 
 void symbol_file_close(struct symbol_file *f)
 {
+    free(f->place);
     dwfl_end(f->dwfl);
     free(f);
 }
@@ -236,18 +245,93 @@ static int add_functions(struct symbol_file *f, GElf_Addr address, struct frame_
     return named;
 }
 
+/* --- the symbol table --------------------------------------------------------------------------------------------------- */
+
+#define PLACES_MOST (1 << 20)
+
+/* Of several names of one address: the global one, then the weak one, then the first. */
+static int preference(const GElf_Sym *symbol)
+{
+    int bind = GELF_ST_BIND(symbol->st_info);
+    return bind == STB_GLOBAL ? 0 : bind == STB_WEAK ? 1 : 2;
+}
+
+static int by_address(const void *a, const void *b, void *file)
+{
+    const struct place *x = a, *y = b;
+    struct symbol_file *f = file;
+    GElf_Sym s, t;
+    GElf_Addr at;
+    if (x->address != y->address)
+        return x->address < y->address ? -1 : 1;
+    dwfl_module_getsym_info(f->module, (int)x->index, &s, &at, NULL, NULL, NULL);
+    dwfl_module_getsym_info(f->module, (int)y->index, &t, &at, NULL, NULL, NULL);
+    if (preference(&s) != preference(&t))
+        return preference(&s) - preference(&t);
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+static bool is_function(const GElf_Sym *symbol, GElf_Word section, const char *name)
+{
+    int type = GELF_ST_TYPE(symbol->st_info);
+    return section != SHN_UNDEF && name && name[0] && (type == STT_FUNC || type == STT_GNU_IFUNC || type == STT_NOTYPE);
+}
+
+static void read_places(struct symbol_file *f)
+{
+    int n = dwfl_module_getsymtab(f->module);
+    f->places_tried = true;
+    if (n <= 0 || n > PLACES_MOST || !(f->place = malloc((size_t)n * sizeof *f->place)))
+        return;
+    for (int i = 0; i < n; i++) {
+        GElf_Sym symbol;
+        GElf_Addr at;
+        GElf_Word section = SHN_UNDEF;
+        const char *name = dwfl_module_getsym_info(f->module, i, &symbol, &at, &section, NULL, NULL);
+        if (is_function(&symbol, section, name))
+            f->place[f->places++] = (struct place){at, symbol.st_size < UINT32_MAX ? (uint32_t)symbol.st_size : UINT32_MAX, (uint32_t)i};
+    }
+    qsort_r(f->place, f->places, sizeof *f->place, by_address, f);
+    size_t kept = 0;
+    for (size_t i = 0; i < f->places; i++)
+        if (!kept || f->place[kept - 1].address != f->place[i].address)
+            f->place[kept++] = f->place[i];
+    f->places = kept;
+}
+
+/* The function that holds this address, which may begin before a smaller one that ends before it; one without a size reaches
+ * to the next. NULL: between functions. */
+static const struct place *place_at(const struct symbol_file *f, GElf_Addr at)
+{
+    size_t low = 0, high = f->places;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (f->place[middle].address <= at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (size_t i = low, looked = 0; i-- > 0 && looked < 8; looked++) {
+        const struct place *p = &f->place[i];
+        if (at - p->address < p->size || (!p->size && i + 1 == low))
+            return p;
+    }
+    return NULL;
+}
+
 bool symbol_file_find(struct symbol_file *f, uint64_t address, struct frame_text *t)
 {
     GElf_Addr at = address - 1 + f->bias; /* the call, not what it returns to */
     if (has_dwarf(f) && add_functions(f, at, t))
         return true;
-    GElf_Off offset;
+    if (!f->places_tried)
+        read_places(f);
+    const struct place *p = place_at(f, at);
     GElf_Sym symbol;
-    const char *name = dwfl_module_addrinfo(f->module, at, &offset, &symbol, NULL, NULL, NULL);
-    if (!name || !name[0] || GELF_ST_TYPE(symbol.st_info) == STT_SECTION)
+    GElf_Addr begin;
+    const char *name = p ? dwfl_module_getsym_info(f->module, (int)p->index, &symbol, &begin, NULL, NULL, NULL) : NULL;
+    if (!name || !name[0])
         return false;
-    if (symbol.st_size && offset >= symbol.st_size)
-        return false; /* between functions: the one before it is another */
     add_name(t, name, false);
     return true;
 }
