@@ -26,11 +26,11 @@ struct looked { /* at what does not grow */
 
 static uint64_t kept(const struct report_site *s)
 {
-    return s->live_bytes + s->ended_bytes;
+    return s->place_bytes;
 }
 static uint64_t kept_samples(const struct report_site *s)
 {
-    return s->live_samples + s->ended_samples;
+    return s->place_samples;
 }
 
 /* 3 sure, 2 likely, 1 it may be: too few samples; 0 no. */
@@ -67,7 +67,7 @@ static int find_leaks(const struct report *r, const struct report_site **list, s
     int n = 0;
     for (int i = 0; i < r->sites; i++) {
         const struct report_site *s = &r->site[i];
-        if (s->lockwait)
+        if (s->lockwait || s->follows)
             continue;
         if (rank_of(s)) {
             list[n++] = s;
@@ -106,9 +106,8 @@ static void put_leak(struct page *p, const struct report_site *s)
     page_right(p->f, error, 9);
     page_right(p->f, cell_bytes(kept(s)).s, 9);
     page_right(p->f, cell_count(kept_samples(s)).s, 9);
-    fprintf(p->f, "\n%*s", PAGE_LABEL, "");
-    page_put_frames(p, s->frames, p->columns - PAGE_LABEL, false);
     fputc('\n', p->f);
+    page_put_stack(p, s->place_frames);
     if (s->growth.slowing)
         page_say(p, "", "it grows ever less: perhaps a cache that still fills");
 }
@@ -144,7 +143,7 @@ static void put_no(struct page *p, const struct looked *no, int leaks)
     text_add(&t, "; the largest, of %s, %s:", name, cell_bytes(kept(no->largest)).s);
     page_say(p, leaks ? "ELSE" : "NO LEAK", "%s", t.s);
     fprintf(p->f, "%*s", PAGE_LABEL, "");
-    page_put_frames(p, no->largest->frames, p->columns - PAGE_LABEL, false);
+    page_put_frames(p, no->largest->place_frames, p->columns - PAGE_LABEL, false);
     fputc('\n', p->f);
 }
 
@@ -244,7 +243,7 @@ static cJSON *leak_json(const struct report_site *s)
     add_number(leak, "requests", (double)s->growth.requests, true);
     add_number(leak, "moments", s->growth.points, true);
     cJSON_AddBoolToObject(leak, "slowing", s->growth.slowing);
-    cJSON_AddItemToObject(leak, "stack", frames_json(s->frames));
+    cJSON_AddItemToObject(leak, "stack", frames_json(s->place_frames));
     return leak;
 }
 

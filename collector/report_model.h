@@ -65,7 +65,13 @@ struct report_site {
     uint64_t live_samples, live_bytes, oldest_ns; /* oldest 0: none */
     uint64_t ended_samples, ended_bytes;          /* never freed: lived when their process ended */
     uint64_t retained_samples, retained_bytes;    /* lived memory.retained_s past the end of their request */
-    struct growth growth;          /* only when the history was asked for */
+    /* Sites of one endpoint whose innermost frames are the same stand side by side and are one place: callers change while
+     * a just-in-time compiler is at work. The first of them tells of all. */
+    bool follows;                  /* it is not the first */
+    int place_sites;
+    const char *place_frames;      /* of the one that keeps most */
+    uint64_t place_samples, place_bytes; /* that live, or lived when their process ended */
+    struct growth growth;          /* of the place; only when the history was asked for */
 };
 
 struct report_process {

@@ -100,6 +100,8 @@ struct page_places {
 void page_put_places(struct page *, const struct page_places *);
 /* As many frames as have room, innermost first; inlining and C++ arguments are left out. pad: fill the width. How many. */
 int page_put_frames(struct page *, const char *frames, int width, bool pad);
+/* Two lines of frames, and the program's own code below them where a compiler made it at run time. */
+void page_put_stack(struct page *, const char *frames);
 /* A sampling rate at which `all` (UNKNOWN: judged by the samples) gives enough samples: a power of two times `least`. */
 uint64_t page_finer(uint64_t now, uint64_t all, uint64_t samples, uint64_t least);
 /* report_notes.c: what needs a look, what is missing and what to do about it; each says nothing

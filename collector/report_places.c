@@ -114,6 +114,44 @@ int page_put_frames(struct page *p, const char *frames, int width, bool pad)
     return n;
 }
 
+/* The first frame from the `from`th on that a just-in-time compiler made and named: the program's own code, not Node's. */
+static const char *made_frame(const char *frames, int from, char *to, size_t room)
+{
+    const char *at = frames;
+    for (int n = 0; at; n++) {
+        const char *next = strstr(at, " < ");
+        int len = (int)(next ? (size_t)(next - at) : strlen(at));
+        if (n >= from && strncmp(at, "[jit] ", 6) == 0 && !memmem(at, (size_t)len, " node:", 6)) {
+            snprintf(to, room, "%.*s", len, at);
+            return to;
+        }
+        at = next ? next + 3 : NULL;
+    }
+    return NULL;
+}
+
+void page_put_stack(struct page *p, const char *frames)
+{
+    int width = p->columns - PAGE_LABEL, shown = 0;
+    char made[512], clean[512];
+    for (int line = 0; line < 2; line++) {
+        struct text t = {.used = 0};
+        int n = add_frames(&t, p, frames, shown, width - (line ? 0 : 1));
+        if (!n)
+            break;
+        fprintf(p->f, "%*s", PAGE_LABEL, "");
+        page_name(p->f, line ? t.s + 1 : t.s, page_width(t.s) - line < width ? page_width(t.s) - line : width);
+        fputc('\n', p->f);
+        shown += n;
+    }
+    if (frames && made_frame(skip_allocator(frames), shown, made, sizeof made)) {
+        page_clean(clean, sizeof clean, made, p->style->utf8);
+        fprintf(p->f, "%*s.. < ", PAGE_LABEL, "");
+        page_name(p->f, clean, page_width(clean) < width - 5 ? page_width(clean) : width - 5);
+        fputc('\n', p->f);
+    }
+}
+
 static int by_frames(const void *a, const void *b, void *of)
 {
     const struct page_places *what = of;

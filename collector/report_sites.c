@@ -98,6 +98,50 @@ static void join_alike(struct report *r)
     r->sites = kept;
 }
 
+#define PLACE_FRAMES 5 /* innermost ones by which a place is known */
+
+static size_t place_length(const char *frames)
+{
+    const char *at = frames ? frames : "";
+    for (int i = 0; i < PLACE_FRAMES; i++) {
+        const char *next = strstr(at, " < ");
+        if (!next)
+            return frames ? strlen(frames) : 0;
+        at = next + 3;
+    }
+    return (size_t)(at - frames) - 3;
+}
+
+static bool same_place(const struct report_site *a, const struct report_site *b)
+{
+    size_t n = place_length(a->frames);
+    return a->key == b->key && a->lockwait == b->lockwait && n == place_length(b->frames) &&
+           (n == 0 || memcmp(a->frames, b->frames, n) == 0);
+}
+
+/* Sorted by their text, those of one place stand side by side. */
+static void find_places(struct report *r)
+{
+    struct report_site *first = NULL;
+    uint64_t most = 0;
+    for (int i = 0; i < r->sites; i++) {
+        struct report_site *s = &r->site[i];
+        uint64_t kept = s->live_bytes + s->ended_bytes;
+        s->follows = first && same_place(first, s);
+        if (!s->follows) {
+            first = s;
+            first->place_frames = s->frames;
+            most = kept;
+        } else if (kept > most) {
+            first->place_frames = s->frames;
+            most = kept;
+        }
+        first->place_sites++;
+        first->place_samples += s->live_samples + s->ended_samples;
+        first->place_bytes += kept;
+    }
+}
+
 static void load_rows(struct loader *l, const struct stacks *stacks)
 {
     struct report *r = l->r;
@@ -192,6 +236,23 @@ static struct report_site *site_at(struct report *r, uint32_t key, const char *f
     return r->sites ? bsearch(&wanted, r->site, (size_t)r->sites, sizeof wanted, by_site) : NULL;
 }
 
+/* Each place by the sum of its sites. */
+static void judge_places(struct report *r, const struct history *h, struct growth_point *all)
+{
+    size_t n = (size_t)h->moments;
+    for (int i = 0; i < r->sites; i += r->site[i].place_sites) {
+        struct growth_point *sum = all + (size_t)i * n;
+        for (int k = 1; k < r->site[i].place_sites; k++)
+            for (size_t m = 0; m < n; m++) {
+                sum[m].live_samples += sum[(size_t)k * n + m].live_samples;
+                sum[m].live_bytes += sum[(size_t)k * n + m].live_bytes;
+            }
+        r->site[i].growth = judge(r, h, r->site[i].key, sum);
+        for (int k = 1; k < r->site[i].place_sites; k++)
+            r->site[i + k].growth = r->site[i].growth;
+    }
+}
+
 /* One site's or endpoint's points, filled from all rows, judged one after the other: rows come sorted by neither. */
 static void load_live(struct loader *l, const struct stacks *stacks, struct history *h)
 {
@@ -218,10 +279,10 @@ static void load_live(struct loader *l, const struct stacks *stacks, struct hist
         h->rows[m]++;
     }
     sqlite3_finalize(st);
-    for (size_t i = 0; all && told && i < sites; i++) {
+    for (size_t i = 0; all && told && i < sites; i++)
         fill_gaps(h, all + i * n, told + i * n);
-        r->site[i].growth = judge(r, h, r->site[i].key, all + i * n);
-    }
+    if (all && told)
+        judge_places(r, h, all);
     for (size_t p = 0; all && p < places; p++)
         *(p ? &r->endpoint[p - 1].growth : &r->outside_growth) = judge(r, h, (uint32_t)p, all + (sites + p) * n);
     r->history_known = all && told && l->rc == SQLITE_OK;
@@ -237,6 +298,7 @@ void load_sites(struct loader *l)
     struct stacks stacks = load_stacks(l);
     load_rows(l, &stacks);
     join_alike(l->r);
+    find_places(l->r);
     l->r->sites_known = l->rc == SQLITE_OK;
     if (!l->query->history || !load_table(l, "site_live"))
         return;
