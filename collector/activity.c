@@ -93,7 +93,7 @@ static void divide(struct activity *a, const struct group *g, const struct cost 
     }
 }
 
-static void charge(struct activity *a, const struct group *g, const struct cost *c, const struct stretch *when)
+static inline void charge(struct activity *a, const struct group *g, const struct cost *c, const struct stretch *when)
 {
     if (g->count > 1) {
         divide(a, g, c, when);
@@ -147,7 +147,7 @@ void activity_lists(struct activity *a, const struct sample_lists *lists)
     a->lists = *lists;
 }
 
-static void samples_belong(struct activity *a, const struct group *g, uint32_t *list)
+static inline void samples_belong(struct activity *a, const struct group *g, uint32_t *list)
 {
     if (!*list)
         return;
@@ -338,9 +338,11 @@ void activity_turn(struct activity *a, struct thread *t, const struct item *item
 static bool waited_for_a_thread(const struct thread *t, const struct item *item)
 {
     uint64_t locked = cost_beyond(item->total.lock_ns, t->last.lock_ns);
+    if (!locked)
+        return false;
     uint64_t worked = cost_beyond(item->total.cpu_ns, t->last.cpu_ns);
     uint64_t until = cost_beyond(item->ready_ns, t->at_ns);
-    return locked && cost_beyond(until, locked) <= worked + locked / 8;
+    return cost_beyond(until, locked) <= worked + locked / 8;
 }
 
 void activity_part(struct activity *a, struct thread *t, uint64_t time_ns)
@@ -429,11 +431,9 @@ static void split(struct activity *a, const struct group *finished, struct cost 
 }
 
 /* The interval in hand to the requests that the thread worked for. */
-static void charge_claim(struct activity *a, struct thread *t, bool waits_too)
+static void charge_claim(struct activity *a, struct thread *t)
 {
     struct group old = group_of_claim(t);
-    if (has_waits(&t->delta) && !waits_too)
-        waits_outside(a, &t->delta);
     charge(a, &old, &t->delta, &t->stretch);
     samples_belong(a, &old, &t->samples);
 }
@@ -471,7 +471,9 @@ static void settle_interval(struct activity *a, struct thread *t, struct touch *
             split(a, &old, &x->next, &t->delta);
             samples_keep(a, t);
         } else {
-            charge_claim(a, t, goes_on(a, t) && (!x->any || is_kin(a, t, &x->group, x->d)));
+            if (has_waits(&t->delta) && !(goes_on(a, t) && (!x->any || is_kin(a, t, &x->group, x->d))))
+                waits_outside(a, &t->delta);
+            charge_claim(a, t);
         }
         break;
     case CLAIM_AFTER:
@@ -549,12 +551,15 @@ static void touch(struct activity *a, struct thread *t, struct touch *x, struct 
 
 void activity_touch(struct activity *a, struct thread *t, struct dialogue *d, bool fresh)
 {
-    struct touch x = {.d = d, .fresh = fresh};
-    x.any = d && group_of(a->spans, d, &x.group);
+    struct touch x; /* `next` and `when` are touch's to fill */
     struct group *g = &x.group;
+    x.any = d && group_of(a->spans, d, g);
     if (x.any && g->count == 1 && t->count == 1 && g->first_id == t->first_id && t->claim == CLAIM_SPANS && !t->over) {
-        spans_at(a->spans, g->exchange)->state |= t->measured;
-        charge_claim(a, t, true); /* the same request goes on: by far the most frequent */
+        struct exchange *e = spans_at(a->spans, g->exchange);
+        e->state |= t->measured;
+        cost_add(&e->span.cost, &t->delta); /* the same request goes on: by far the most frequent */
+        wall_charge(e, &t->stretch, &t->delta);
+        samples_belong(a, g, &t->samples);
         if (g->over && d->side == SIDE_CLIENT) {
             take_over(a, t, g, d);
         } else {
@@ -563,6 +568,8 @@ void activity_touch(struct activity *a, struct thread *t, struct dialogue *d, bo
         }
         return;
     }
+    x.d = d;
+    x.fresh = fresh;
     touch(a, t, &x, d);
 }
 
@@ -578,7 +585,9 @@ void activity_stay(struct activity *a, struct thread *t)
         samples_outside(a, &t->samples);
         break;
     case CLAIM_SPANS:
-        charge_claim(a, t, goes_on(a, t));
+        if (has_waits(&t->delta) && !goes_on(a, t))
+            waits_outside(a, &t->delta);
+        charge_claim(a, t);
         break;
     }
     t->delta = (struct cost){0};

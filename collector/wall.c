@@ -5,7 +5,7 @@
  */
 #include "collector/wall.h"
 
-void wall_charge(struct exchange *e, const struct stretch *s, const struct cost *c)
+void wall_charge_any(struct exchange *e, const struct stretch *s, const struct cost *c)
 {
     struct span *p = &e->span;
     uint64_t from = s->from_ns > p->start_ns ? s->from_ns : p->start_ns;

@@ -33,8 +33,25 @@ static inline uint64_t wall_take(uint64_t *room, uint64_t most)
     return n;
 }
 
-/* An interval that cost `c` was charged to the request. */
-void wall_charge(struct exchange *, const struct stretch *, const struct cost *c);
+/* An interval that cost `c` was charged to the request. Most have no waits in them, and lie within it. */
+void wall_charge_any(struct exchange *, const struct stretch *, const struct cost *c);
+static inline void wall_charge(struct exchange *e, const struct stretch *s, const struct cost *c)
+{
+    struct span *p = &e->span;
+    if (s->to_ns <= p->start_ns)
+        return; /* before its first byte */
+    if ((c->lock_ns | c->disk_ns | c->sleep_ns) || e->children || s->calls_out || s->from_ns < p->start_ns ||
+        s->to_ns < s->from_ns || (e->state & TIME_OVER && p->end_ns < s->to_ns)) {
+        wall_charge_any(e, s, c);
+        return;
+    }
+    uint64_t lasted = s->to_ns - s->from_ns, cpu = c->cpu_ns < lasted ? c->cpu_ns : lasted;
+    p->wall.cpu_ns += cpu;
+    if (s->calm && s->ready)
+        p->wall.runqueue_ns += lasted - cpu;
+    else if (s->calm && s->entry_ns > s->from_ns + cpu)
+        p->wall.runqueue_ns += s->entry_ns - s->from_ns - cpu;
+}
 /* It is final: nothing exceeds its duration. */
 void wall_finish(struct exchange *);
 

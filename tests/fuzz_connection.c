@@ -63,9 +63,9 @@ void __wrap_rollup_span(void *rollup, const struct span *s)
     assert(s->end_ns >= s->start_ns);
     run.bytes[IN] += s->bytes[IN];
     run.bytes[OUT] += s->bytes[OUT];
-    run.cost.allocated += s->cost.allocated;
-    run.cost.freed += s->cost.freed;
-    run.cost.allocations += s->cost.allocations;
+    assert(wall_sum(&s->wall) + s->downstream_ns <= s->end_ns - s->start_ns);
+    assert(s->wall.cpu_ns <= s->cost.cpu_ns);
+    cost_add(&run.cost, &s->cost);
     __real_rollup_span(rollup, s);
 }
 
@@ -83,6 +83,10 @@ void __wrap_rollup_tick(struct rollup *r, uint64_t time_ns, const struct flow *f
         told.allocated += run.told[i].allocated;
         told.freed += run.told[i].freed;
         told.allocations += run.told[i].allocations;
+        told.cpu_ns += run.told[i].cpu_ns;
+        told.lock_ns += run.told[i].lock_ns;
+        told.disk_ns += run.told[i].disk_ns;
+        told.sleep_ns += run.told[i].sleep_ns;
     }
     if (trace)
         fprintf(stderr, "tick: in %llu, outside %lld; out %llu, outside %lld\n", (unsigned long long)f->bytes_in,
@@ -97,6 +101,10 @@ void __wrap_rollup_tick(struct rollup *r, uint64_t time_ns, const struct flow *f
         assert(run.cost.allocated + f->outside.allocated == told.allocated);
         assert(run.cost.freed + f->outside.freed == told.freed);
         assert(run.cost.allocations + f->outside.allocations == told.allocations);
+        assert(run.cost.cpu_ns + f->outside.cpu_ns == told.cpu_ns);
+        assert(run.cost.lock_ns + f->outside.lock_ns == told.lock_ns);
+        assert(run.cost.disk_ns + f->outside.disk_ns == told.disk_ns);
+        assert(run.cost.sleep_ns + f->outside.sleep_ns == told.sleep_ns);
     }
     __real_rollup_tick(r, time_ns, f, last);
     bool ended;
@@ -280,6 +288,7 @@ static void play(uint32_t lane, struct event *e, const void *bytes, uint32_t len
     item.event = e;
     item.data = copy;
     item.data_len = len;
+    item.cpu_known = !(how & 16);
     if (how & 1) {
         item.entry_ns -= (uint64_t)how << 10;
         if (e->flags & EVENT_WAITED)
