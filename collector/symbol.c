@@ -69,11 +69,17 @@ static void close_object(struct symbols *s, struct object *o)
     s->open--;
 }
 
+static void close_all(struct symbols *s)
+{
+    for (uint32_t i = 0; s->open && i < OBJECTS_MOST; i++)
+        close_object(s, &s->object[i]);
+}
+
 void symbols_rest(struct symbols *s)
 {
     symbol_jit_rest();
-    for (uint32_t i = 0; s->open && i < OBJECTS_MOST; i++)
-        close_object(s, &s->object[i]);
+    symbol_file_rest();
+    close_all(s);
 }
 
 void symbols_free(struct symbols *s)
@@ -162,7 +168,7 @@ static struct symbol_file *file_of(struct symbols *s, struct object *o)
     if (o->file || o->tried || !o->path)
         return o->file;
     if (s->open >= OPEN_MOST)
-        symbols_rest(s);
+        close_all(s);
     bool replaced = false;
     o->file = open_through(s, o, &replaced);
     o->tried = !o->file;

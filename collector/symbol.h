@@ -41,6 +41,7 @@ struct symbol_file *symbol_file_open(const char *path, const uint8_t *build_id, 
 void symbol_file_close(struct symbol_file *);
 /* Adds the functions at a return address, the innermost first; false: no symbol there. */
 bool symbol_file_find(struct symbol_file *, uint64_t address, struct frame_text *);
+void symbol_file_rest(void); /* a second is over */
 /* The address in the file's own numbers of what is mapped from this offset of it; false: nothing is. */
 bool symbol_file_address(struct symbol_file *, uint64_t offset, uint64_t *address);
 

@@ -21,6 +21,9 @@
 #define DEBUG_MOST (24u << 20)    /* bytes of .debug_info that are read */
 #define UNPACKED_MOST (32u << 20) /* of all debug sections that are compressed: libdw unpacks them at once */
 #define INLINED_MOST 8
+#define LOOKS_MOST 250 /* at DWARF in a second of the stream, 3 ms each in a libpython; by count, so that a replay is equal */
+
+static unsigned looks; /* sink thread only */
 
 struct place { /* a function of the symbol table */
     GElf_Addr address;
@@ -319,10 +322,15 @@ static const struct place *place_at(const struct symbol_file *f, GElf_Addr at)
     return NULL;
 }
 
+void symbol_file_rest(void)
+{
+    looks = 0;
+}
+
 bool symbol_file_find(struct symbol_file *f, uint64_t address, struct frame_text *t)
 {
     GElf_Addr at = address - 1 + f->bias; /* the call, not what it returns to */
-    if (has_dwarf(f) && add_functions(f, at, t))
+    if (looks < LOOKS_MOST && has_dwarf(f) && (looks++, add_functions(f, at, t)))
         return true;
     if (!f->places_tried)
         read_places(f);
