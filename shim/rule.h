@@ -70,6 +70,7 @@ struct rules {
     uint32_t lock;
     uint32_t unloading; /* threads inside dlclose: objects may go away under us */
     uint32_t no_calls;  /* see stack_no_calls */
+    uint32_t walking;   /* threads inside stack_walk; more after one left it by longjmp */
     uint32_t state;     /* enum rule_state */
     const void *starter; /* `self` of the thread that is in rule_start */
 };

@@ -130,7 +130,9 @@ __attribute__((noinline)) unsigned stack_walk(uint64_t *frames, unsigned most, e
     struct walk w = {.rip = here[1], .rbp = here[0], .rsp = (uint64_t)here + 16};
     w.low = (uint64_t)here;
     w.high = (w.low + 16 + PAGE - 1) & ~(PAGE - 1);
+    __atomic_fetch_add(&rules.walking, 1, __ATOMIC_SEQ_CST);
     *end = walk(&w, frames, most, &count);
+    __atomic_fetch_sub(&rules.walking, 1, __ATOMIC_SEQ_CST);
 #else
     (void)frames, (void)most, (void)walk;
 #endif
@@ -153,11 +155,25 @@ void stack_start(void)
 
 void stack_attached(struct process_slot *slot)
 {
+    store_relaxed(&rules.walking, 0); /* our parent's other threads walk on there */
     if (load_relaxed(&rules.state) == RULES_MISSING)
         __atomic_fetch_or(&slot->flags, PROCESS_NO_STACKS, __ATOMIC_RELAXED);
 }
 
+#define PATIENCE 1000 /* times 20 us: a walk that was left by longjmp never ends */
+
+/* A filter for all threads would kill one that is between two calls: first let each walk end that may not know yet. */
 void stack_no_calls(void)
 {
-    store_relaxed(&rules.no_calls, 1);
+    if (load_relaxed(&rules.no_calls))
+        return;
+    store_total_order(&rules.no_calls, 1);
+    uint64_t start = ticks_now();
+    for (uint32_t i = 0; load_total_order(&rules.walking); i++) {
+        if (shim.clock ? ticks_now() - start > PATIENCE * shim.long_ticks : i > 1u << 20)
+            return;
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
 }

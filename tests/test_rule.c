@@ -1,7 +1,8 @@
 /*
  * test_rule.c - rules are learned whatever signal handlers do meanwhile: one that leaves by siglongjmp, at any
- * instruction of rule_learn(), must not end learning for the process.
+ * instruction of rule_learn(), must not end learning for the process. And a filter's setter waits for walks.
  */
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -17,6 +18,7 @@
 #include "shim/lifecycle.h"
 #include "shim/real.h"
 #include "shim/rule.h"
+#include "shim/stack.h"
 #include "tests/shim_doubles.h"
 
 #define TRAP_FLAG 0x100
@@ -84,6 +86,35 @@ static void test_handler_that_jumps_away_ends_no_learning(void **state)
     assert_in_range(jumps, 10, 10000);
 }
 
+static volatile bool ended;
+
+static void *walk_for_a_while(void *unused)
+{
+    usleep(2000);
+    ended = true;
+    __atomic_fetch_sub(&rules.walking, 1, __ATOMIC_SEQ_CST);
+    return unused;
+}
+
+static void test_filter_waits_for_walks_but_not_for_ever(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    uint64_t patience = shim.long_ticks;
+    shim.long_ticks = UINT64_C(1) << 40;
+    rules.walking = 1;
+    assert_int_equal(pthread_create(&thread, NULL, walk_for_a_while, NULL), 0);
+    stack_no_calls();
+    assert_true(ended);
+    pthread_join(thread, NULL);
+    rules.no_calls = 0;
+    shim.long_ticks = patience;
+    rules.walking = 1; /* left by longjmp */
+    stack_no_calls();
+    assert_int_equal(rules.no_calls, 1);
+    rules.walking = rules.no_calls = 0;
+}
+
 static int attach(void **state)
 {
     (void)state;
@@ -103,6 +134,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_handler_that_jumps_away_ends_no_learning),
+        cmocka_unit_test(test_filter_waits_for_walks_but_not_for_ever),
     };
     return cmocka_run_group_tests(tests, attach, NULL);
 }
