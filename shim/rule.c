@@ -528,7 +528,13 @@ static bool make_room(void)
     if (raw_failed(at))
         return false;
     char *base = (char *)at; // NOLINT(performance-no-int-to-ptr): an address from the kernel
-    raw3(SYS_mprotect, (long)(base + table + own), 4096, PROT_NONE);
+    uint64_t guard = (uint64_t)(base + table + own);
+    raw3(SYS_mprotect, (long)guard, 4096, PROT_NONE);
+    /* a kernel that is none (an emulator's) may look at the operation first, and call everything readable */
+    if (rule_readable(guard) || !rule_readable(guard - 8) || !rule_readable(guard + 4096)) {
+        raw2(SYS_munmap, at, (long)(table + own + 4096 + STACK_BYTES));
+        return false;
+    }
     lesson = (struct lesson *)(void *)(base + table);
     stack_top = base + table + own + 4096 + STACK_BYTES;
     rules.entry = (struct rule_entry *)(void *)base;
