@@ -26,6 +26,7 @@
 #include "collector/report.h"
 #include "collector/report_model.h"
 #include "collector/sink/store.h"
+#include "collector/sink/store_tables.h"
 #include "tests/rows_make.h"
 #include "wire/arena.h"
 
@@ -749,7 +750,11 @@ static struct store *ten_intervals(const char *path)
                               .endpoint = i <= 3 ? 1 : 2,
                               .class = 2,
                               .count = 1,
+                              .latency_sum = i * MS,
                               .cpu_count = 1,
+                              .waits_count = 1,
+                              .wall = {.cpu_ns = 5, .lock_ns = i, .disk_ns = 2, .sleep_ns = 3, .runqueue_ns = 4},
+                              .downstream_ns = 100,
                               .cost = {.allocated = 100 * i, .cpu_ns = 7}};
         store_push(s, make_total(&t, &latency, &latency));
         store_push(s, make_interval(&interval));
@@ -757,6 +762,35 @@ static struct store *ten_intervals(const char *path)
     }
     store_push(s, make_commit(AT + 100 * SECOND));
     return s;
+}
+
+static void test_where_time_went_outlives_the_merging_of_intervals(void **state)
+{
+    (void)state;
+    struct store *s = ten_intervals("none");
+    int merged = 0;
+    assert_int_equal(store_roll(store_connection(s), "main", 2, 0, 11, &merged), SQLITE_OK);
+    assert_int_equal(merged, 9);
+    assert_int_equal(store_ask(store_connection(s), "main", "SELECT sum(unknown_ns) FROM %s.total"), 55 * MS - 10 * 114 - 55);
+    assert_int_equal(store_ask(store_connection(s), "main", "SELECT sum(cpu_count) FROM %s.total"), 10);
+    struct report *r;
+    assert_int_equal(report_load(store_connection(s), NULL, &r), 0);
+    assert_int_equal(r->endpoint[0].measured.cpu_ns, 35); /* 4 to 10 are one endpoint's */
+    assert_int_equal(r->endpoint[0].measured.lock_ns, 49);
+    assert_int_equal(r->endpoint[0].measured.runqueue_ns, 28);
+    cJSON *j = as_json(r);
+    int64_t sum = number(j, "endpoints.0.cpu_wall_ns");
+    static const char *const waits[] = {"lock", "disk", "downstream", "sleep", "runqueue", "unknown"};
+    for (size_t i = 0; i < 6; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "endpoints.0.waits_ns.%s", waits[i]);
+        sum += (int64_t)number(j, path);
+    }
+    assert_int_equal(sum, 49 * MS);
+    assert_int_equal(sum, number(j, "endpoints.0.latency_ns.sum"));
+    cJSON_Delete(j);
+    report_free(r);
+    store_close(s);
 }
 
 static void test_since_shows_whole_intervals_of_that_time(void **state)
@@ -993,6 +1027,7 @@ int main(void)
         TEST(test_json_holds_what_it_promises),
         TEST(test_json_keeps_big_integers_and_odd_text),
         TEST(test_merged_endpoints_add_up),
+        TEST(test_where_time_went_outlives_the_merging_of_intervals),
         TEST(test_since_shows_whole_intervals_of_that_time),
         TEST(test_verdicts),
         TEST(test_unknown_is_null),
