@@ -256,14 +256,17 @@ int supervisor_start(struct supervisor *s, const char **why)
 
 void supervisor_environment(const struct supervisor *s, pid_t supervisor)
 {
-    char preload[8192], arena[128];
+    char preload[8192], arena[160];
+    struct stat namespace = {0};
     const char *others = getenv("LD_PRELOAD");
     const char *allocator = s->settings->allocator ? ":libjemalloc.so.2" : "";
     snprintf(preload, sizeof preload, "%s%s%s%s", s->library, allocator, others && *others ? ":" : "",
              others ? others : "");
-    snprintf(arena, sizeof arena, "%d:%d:%s:%u:%" PRIu64 ":%" PRIu64, supervisor, s->arena_fd, s->settings->token,
+    if (stat("/proc/self/ns/pid", &namespace))
+        namespace.st_ino = 0;
+    snprintf(arena, sizeof arena, "%d:%d:%s:%u:%" PRIu64 ":%" PRIu64 ":%" PRIu64, supervisor, s->arena_fd, s->settings->token,
              wanted_features(&s->settings->options), s->settings->options.sample_bytes,
-             wanted_lock_sample(&s->settings->options)); /* --exec: no arena is mapped here */
+             wanted_lock_sample(&s->settings->options), (uint64_t)namespace.st_ino); /* --exec: no arena is mapped here */
     setenv("LD_PRELOAD", preload, 1);
     if (s->settings->heap_profile)
         jemalloc_environment(s->settings);

@@ -16,6 +16,7 @@
 #include <linux/membarrier.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -66,6 +67,7 @@ struct place { /* an arena */
     int order; /* its number in the order */
     struct adopted adopted;
     bool main, broken;
+    uint64_t device, inode; /* of its file; 0: unknown */
     struct process **of_slot; /* [view.processes] */
     uint32_t processes;
 };
@@ -250,12 +252,21 @@ static bool open_pidfd(struct watch *w, struct process *p, pid_t pid)
     return true;
 }
 
-/* Its number may be one of another namespace: then it is no proof that nobody here has it. */
-static void prove(struct watch *w, struct process *p)
+struct claim {
+    const struct watch *w;
+    const struct process *p;
+};
+
+/* Whoever writes into this arena maps it. Who may not be asked might, if it has that parent or has lost it. */
+static bool may_be(void *to, pid_t pid)
 {
-    pid_t pid = procfs_find(p->pid, p->boot_ns, p->executable);
-    if (!pid || !open_pidfd(w, p, pid))
-        bury(w, p, false);
+    const struct claim *c = to;
+    const struct place *a = c->p->place;
+    int maps = a->inode ? procfs_maps(pid, a->device, a->inode) : -ENOENT;
+    if (maps >= 0 || maps == -ESRCH)
+        return maps != 0;
+    pid_t parent = procfs_parent(pid);
+    return pid != c->p->pid || parent == c->p->parent || (parent == 1 && pid != 1);
 }
 
 /* Two images in one process: the older one was replaced by exec. */
@@ -273,13 +284,33 @@ static void replace_older(struct watch *w, struct process *p)
     }
 }
 
-static void look_for(struct watch *w, struct process *p)
+/* true: it lives, and is the one that we take it for. */
+static bool look_for(struct watch *w, struct process *p, bool others)
 {
-    pid_t pid = 0;
-    if (p->pid == 1 || !p->parent) /* of a namespace below ours, most likely */
-        pid = procfs_find(p->pid, p->boot_ns, p->executable);
-    if ((pid && open_pidfd(w, p, pid)) || open_pidfd(w, p, p->pid))
-        replace_older(w, p);
+    struct claim claim = {w, p};
+    pid_t there = procfs_own_number(p->pid);
+    bool ours = there == p->pid && may_be(&claim, p->pid);
+    pid_t pid = ours ? p->pid : 0;
+    /* of a namespace below ours most likely, or surely: what has its number here is somebody else */
+    if (p->pid == 1 || !p->parent || (!ours && (there || others))) {
+        pid_t found = procfs_find(p->pid, p->boot_ns, p->executable, may_be, &claim);
+        pid = found ? found : pid;
+    }
+    if (!pid || !open_pidfd(w, p, pid))
+        return false;
+    replace_older(w, p);
+    return true;
+}
+
+/* What was not found at once: may be of another namespace, or was on its way from one image to the next. */
+static void prove(struct watch *w, struct process *p, bool others)
+{
+    if (look_for(w, p, others))
+        return;
+    uint64_t start = procfs_start_ns(p->pid);
+    bool here = procfs_own_number(p->pid) == p->pid && start && p->boot_ns &&
+                start <= p->boot_ns + PROCFS_START_SLACK_NS;
+    bury(w, p, here); /* here, without our arena: it runs what is not watched now */
 }
 
 static bool keep(struct watch *w, struct process *p)
@@ -323,7 +354,7 @@ static struct process *begin_process(struct watch *w, struct place *a, uint32_t 
     a->processes++;
     struct fact f = fact_of(p, FACT_PROCESS);
     tell(w, p, p->start_ns, &f);
-    look_for(w, p);
+    look_for(w, p, false);
     w->scan_until = w->now + 2 * NS_PER_S; /* it may run what makes an arena of its own */
     return p;
 }
@@ -466,6 +497,23 @@ static bool is_second(struct watch *w, struct drain_lane *l)
     return true;
 }
 
+/* Threads of another namespace are numbered otherwise: of them we have a list. */
+static bool is_gone(const struct process *p, const struct drain_lane *l, const int32_t *alive, int threads)
+{
+    if (p->host_pid == p->pid)
+        return procfs_thread_is_gone(p->host_pid, l->tid);
+    for (int low = 0, high = threads - 1; low <= high;) {
+        int middle = low + (high - low) / 2;
+        if (alive[middle] == l->tid)
+            return false;
+        if (alive[middle] < l->tid)
+            low = middle + 1;
+        else
+            high = middle - 1;
+    }
+    return threads > 0;
+}
+
 /* How many of them were found dead. */
 static uint32_t sweep_threads(struct watch *w)
 {
@@ -476,21 +524,24 @@ static uint32_t sweep_threads(struct watch *w)
             continue;
         struct drain *d = order_arena(w->order, p->place->order);
         uint32_t first = d->process_lanes[p->index];
+        int32_t *alive = NULL;
+        int threads = p->host_pid != p->pid && first && d->lanes[first - 1].next_of_process
+                          ? procfs_threads(p->host_pid, &alive, TIDS)
+                          : -1;
         w->stamp++;
         for (uint32_t j = first; j; j = d->lanes[j - 1].next_of_process) {
             struct drain_lane *l = &d->lanes[j - 1];
             if (l->stage != STAGE_LIVE)
                 continue;
-            /* threads of another namespace are numbered otherwise; a process's first thread stands
-             * as long as it does */
+            /* a process's first thread stands as long as it does */
             if (is_second(w, l))
                 dead++;
-            else if (p->host_pid == p->pid && l->tid != p->pid &&
-                     procfs_thread_is_gone(p->host_pid, l->tid)) {
+            else if (l->tid != p->pid && is_gone(p, l, alive, threads)) {
                 order_lane_dead(w->order, l, w->now);
                 dead++;
             }
         }
+        free(alive);
     }
     return dead;
 }
@@ -536,7 +587,7 @@ static bool membarrier_all(void *to)
     return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0;
 }
 
-static struct place *add_place(struct watch *w, const struct adopted *adopted)
+static struct place *add_place(struct watch *w, const struct adopted *adopted, const struct stat *file)
 {
     struct place *a = calloc(1, sizeof *a);
     struct process **slots = calloc(adopted->view.processes, sizeof *slots);
@@ -552,6 +603,8 @@ static struct place *add_place(struct watch *w, const struct adopted *adopted)
     a->adopted = *adopted;
     a->order = order;
     a->main = !at;
+    a->device = file ? file->st_dev : 0;
+    a->inode = file ? file->st_ino : 0;
     a->of_slot = slots;
     w->place[at] = a;
     struct arena *arena = a->adopted.view.arena;
@@ -585,9 +638,10 @@ static void note_refusal(struct watch *w, const struct adopted *a, const char *w
 static void adopt_arenas(struct watch *w)
 {
     struct adopted a;
+    struct stat file;
     int rc;
     while ((rc = adopt_next(w->directory, w->token, is_known_path, w, &a)) == 1) {
-        struct place *added = add_place(w, &a);
+        struct place *added = add_place(w, &a, stat(a.path, &file) ? NULL : &file);
         if (!added) {
             adopt_release(&a, false);
             note_refusal(w, &a, "too many of them");
@@ -629,6 +683,21 @@ static void drop_place(struct watch *w, int i, bool remove)
     w->place[i] = NULL;
 }
 
+/* `sonde off` writes into the run's arena; those that processes made for themselves follow. */
+static void pass_on_switch(struct watch *w)
+{
+    uint32_t off = load_relaxed(&w->place[0]->adopted.view.arena->off);
+    for (int i = 1; i < ORDER_ARENAS; i++)
+        if (w->place[i] && load_relaxed(&w->place[i]->adopted.view.arena->off) != off)
+            store_relaxed(&w->place[i]->adopted.view.arena->off, off);
+}
+
+static bool is_used(const struct watch *w, const struct place *a)
+{
+    return a->main || a->processes || order_arena(w->order, a->order)->live ||
+           load_relaxed(&a->adopted.view.arena->s_process_serial) == 0;
+}
+
 static void tend_arenas(struct watch *w)
 {
     for (int i = 0; i < ORDER_ARENAS; i++) {
@@ -649,9 +718,7 @@ static void tend_arenas(struct watch *w)
         if (d->leaking || drain_free_chunks(d) < d->view.chunks / 8)
             drain_sweep(d, membarrier_all, NULL);
         tell_calls(w, a);
-        bool used = a->main || a->processes || d->live ||
-                    load_relaxed(&a->adopted.view.arena->s_process_serial) == 0;
-        if (!used)
+        if (!is_used(w, a))
             drop_place(w, i, true);
     }
 }
@@ -867,7 +934,8 @@ int watch_open(struct watch *w, int fd, const struct instant *now)
     if (rc)
         return rc;
     w->takes_over = load_relaxed(&main.view.arena->collector_pid) != 0;
-    if (!add_place(w, &main)) {
+    struct stat file;
+    if (!add_place(w, &main, fstat(fd, &file) ? NULL : &file)) {
         arena_detach(&main.view);
         return -ENOMEM;
     }
@@ -908,12 +976,15 @@ static void take_deaths(struct watch *w)
 
 static void prove_all(struct watch *w)
 {
+    int others = -1; /* asked once, and only when somebody was not found */
     for (uint32_t i = 0; i < w->count; i++) {
         struct process *p = w->process[i];
-        if (p->stage == UNPROVEN)
-            prove(w, p);
-        else if (p->stage == ALIVE && p->pidfd < 0 &&
-                 procfs_thread_is_gone(p->host_pid, p->host_pid))
+        if (p->stage == UNPROVEN) {
+            others = others < 0 ? procfs_others() : others;
+            prove(w, p, others);
+        }
+        if (p->stage == ALIVE && p->pidfd < 0 &&
+            procfs_thread_is_gone(p->host_pid, p->host_pid))
             bury(w, p, false);
     }
 }
@@ -984,6 +1055,7 @@ void watch_turn(struct watch *w, const struct instant *now, bool closing)
     set_now(w, now);
     w->closing = closing;
     look_for_arenas(w);
+    pass_on_switch(w);
     for (int i = 0; i < ORDER_ARENAS; i++)
         if (w->place[i])
             scan_slots(w, w->place[i]);
@@ -1031,4 +1103,7 @@ void watch_finish(struct watch *w)
 {
     for (uint32_t i = 0; i < w->count; i++)
         tell_totals(w, w->process[i]);
+    for (int i = 0; i < ORDER_ARENAS; i++)
+        if (w->place[i] && !is_used(w, w->place[i]))
+            drop_place(w, i, true); /* nobody comes by later to remove its file */
 }

@@ -50,7 +50,7 @@ static struct {
     char executable[256];
     bool has_settings; /* of the run, for an arena of our own */
     uint32_t features;
-    uint64_t sample_bytes, lock_sample_ns;
+    uint64_t sample_bytes, lock_sample_ns, supervisor_namespace;
 } own; /* of this process, and in a child until it attaches: of its parent */
 
 struct shim_state shim;
@@ -133,7 +133,7 @@ static bool take_colon(const char **at)
     return **at == ':' && (*at)++;
 }
 
-/* "<pid>:<fd>:<token>[:<features>[:<sample bytes>[:<lock sample ns>]]]" → the path of the supervisor's descriptor; keeps the rest. */
+/* "<pid>:<fd>:<token>[:<features>[:<sample bytes>[:<lock sample ns>[:<pid namespace>]]]]" → the path of the supervisor's descriptor; keeps the rest. */
 static bool parse_place(const char *at, char path[64])
 {
     char *to = put_number(put_text(path, "/proc/"), take_number(&at));
@@ -150,6 +150,7 @@ static bool parse_place(const char *at, char path[64])
     own.features = (uint32_t)take_number(&at);
     own.sample_bytes = take_colon(&at) ? take_number(&at) : 0;
     own.lock_sample_ns = take_colon(&at) ? take_number(&at) : 0;
+    own.supervisor_namespace = take_colon(&at) ? take_number(&at) : 0;
     return n > 0;
 }
 
@@ -244,6 +245,14 @@ static int attach_fallback(void)
     return error == -ENOENT ? make_fallback(path, uid) : error;
 }
 
+/* There the supervisor's pid is nobody's, or somebody else's. */
+static bool is_in_other_namespace(void)
+{
+    struct stat s;
+    return own.supervisor_namespace && !raw4(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/ns/pid", (long)&s, 0) &&
+           s.st_ino != own.supervisor_namespace;
+}
+
 static int attach_arena(const char *place)
 {
     char path[64];
@@ -252,7 +261,8 @@ static int attach_arena(const char *place)
     long fd = raw4(SYS_openat, AT_FDCWD, (long)path, O_RDWR | O_CLOEXEC, 0);
     if (fd == -EACCES || fd == -EPERM)
         return attach_fallback();
-    return fd < 0 ? (int)fd : open_and_check(fd);
+    int error = fd < 0 ? (int)fd : open_and_check(fd);
+    return error && error != -EPROTONOSUPPORT && is_in_other_namespace() ? attach_fallback() : error;
 }
 
 /* --- the process ------------------------------------------------------------------------------------------------ */

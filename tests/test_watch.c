@@ -672,6 +672,14 @@ static void test_an_arena_that_a_process_made_for_itself_is_adopted(void **state
     close(fd);
     assert_int_equal(arena_plan_get(&v, UINT64_C(1) << 32 | 7), PLAN_COUNT);
     assert_int_equal(arena_plan_get(&r.v, UINT64_C(1) << 32 | 7), PLAN_DEFAULT);
+    r.v.arena->off = 1; /* the kill switch reaches it, and lets it go on again */
+    for (int i = 0; i < 3; i++)
+        one_round(&r, 5);
+    assert_int_equal(v.arena->off, 1);
+    r.v.arena->off = 0;
+    for (int i = 0; i < 3; i++)
+        one_round(&r, 5);
+    assert_int_equal(v.arena->off, 0);
     arena_detach(&v);
     kill(pid, SIGKILL);
     await(&r, FACT_PROCESS_END, 1);

@@ -42,8 +42,9 @@
 #define ARENA_DEFAULT_BYTES (UINT64_C(32) << 20)
 
 /* Environment of a watched process. Values are copied at start: set-process-title code overwrites the originals. */
-/* "<supervisor pid>:<fd>:<token>[:<features>[:<sample bytes>[:<lock sample ns>]]]": open /proc/<pid>/fd/<fd>, map it, close it. The numbers at
-   the end are the run's settings, for a process that may not open it and makes an arena of its own. */
+/* "<supervisor pid>:<fd>:<token>[:<features>[:<sample bytes>[:<lock sample ns>[:<pid namespace>]]]]": open /proc/<pid>/fd/<fd>, map it, close it. The numbers at
+   the end are the run's settings, for a process that may not open it and makes an arena of its own; the last is the inode
+   of the supervisor's /proc/self/ns/pid: in another namespace its pid says nothing. */
 #define SONDE_ENV_ARENA "SONDE_ARENA"
 #define SONDE_ENV_OFF "SONDE_OFF"     /* 1: every wrapper only forwards */
 
