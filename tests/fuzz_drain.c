@@ -153,7 +153,8 @@ static void poke(const uint8_t **at, const uint8_t *end)
 static void write_one(struct writer *w, uint64_t n)
 {
     struct lane *l = w->l;
-    if (l->chunk > view.chunks || l->write > CHUNK_BYTES || l->write < CHUNK_HEADER)
+    if (l->chunk > view.chunks || l->write > CHUNK_BYTES || l->write < CHUNK_HEADER ||
+        l->write % 8) /* as the recorder would never */
         return;
     uint8_t bytes[256] = {0};
     struct event e = {.type = (uint8_t)(1 + n % (EVENT_TYPE_COUNT - 1)),
