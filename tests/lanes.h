@@ -78,7 +78,7 @@ static inline struct event *lanes_reserve(struct writer *w, const struct event *
     struct lane *l = w->l;
     store_relaxed(&l->reserved_at, e->time ? e->time : 1);
     store_relaxed(&l->busy, 1);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    fence_total();
     uint32_t asked = 1;
     if (load_relaxed(&l->recall) && !cas_acq_rel(&l->recall, &asked, 0) && asked == 2)
         l->chunk = 0;
