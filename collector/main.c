@@ -37,6 +37,8 @@
 #include "wire/clock.h"
 
 #define QUEUE_BYTES (4u << 20)
+#define QUEUE_MOST (32u << 20)
+#define SPAN_ROW 768 /* bytes of a large one */
 #define NS_PER_S UINT64_C(1000000000)
 #define REPLAY_FLUSH_S 60
 
@@ -167,10 +169,18 @@ static void tell_run_end(struct collector *c, uint64_t end_ns, bool clean)
     queue_publish(c->queue, row);
 }
 
+/* A second of the spans that may be kept: a commit of the store takes that long on a busy machine. */
+static size_t queue_bytes(const struct settings *s)
+{
+    uint64_t spans = s->options.spans_per_second;
+    uint64_t bytes = spans < QUEUE_MOST / SPAN_ROW ? spans * SPAN_ROW : QUEUE_MOST;
+    return bytes > QUEUE_BYTES ? bytes : QUEUE_BYTES;
+}
+
 /* Everything below order: queue, sinks, rollup, pipeline. */
 static int open_pipeline(struct collector *c, enum when_full when_full, const struct feedback *feedback)
 {
-    c->queue = queue_new(QUEUE_BYTES, when_full);
+    c->queue = queue_new(queue_bytes(&c->settings), when_full);
     c->sinks = c->queue ? sinks_start(&c->settings, c->queue, say, NULL) : NULL;
     c->rollup = c->sinks ? rollup_new(&c->settings.options, c->queue, c->settings.service) : NULL;
     c->pipeline = c->rollup ? pipeline_new(&c->settings.options, feedback, c->rollup) : NULL;
