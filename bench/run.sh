@@ -14,5 +14,12 @@ for b in "$BUILD"/bench/bench_*; do
 done
 echo "--- heap-heavy program beside heaptrack"
 bash bench/bench_heaptrack.sh ${QUICK:+3}
+zip=${SONDE_CACHE:-$HOME/.cache/sonde-tests}/elasticsearch-8.19.3.zip
+echo "--- every request shipped to Elasticsearch"
+if command -v java >/dev/null && [ -s "$zip" ]; then
+    bash bench/ship.sh ${QUICK:+50000}
+else
+    echo "skipped: wants java and $zip (tests/servers/elasticsearch.sh fetch)"
+fi
 echo "--- servers"
 python3 bench/load.py ${QUICK:+--quick} --json "$BUILD/bench.json"
