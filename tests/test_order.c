@@ -92,6 +92,42 @@ static void test_a_lane_without_a_clock_does_not_wait_for_each_event(void **stat
     stream_close(&s);
 }
 
+/* Many events without a time neither hold up those of others nor put them out of order. */
+static void test_a_lane_without_a_clock_delays_no_other(void **state)
+{
+    (void)state;
+    struct stream s;
+    struct writer mute, other;
+    stream_open(&s, NULL);
+    assert_true(lanes_claim(&mute, &s.v, s.p, 1) && lanes_claim(&other, &s.v, s.p, 2));
+    stream_round(&s, 50 * MS);
+    size_t timed = 0;
+    for (int round = 0; round < 200; round++) {
+        uint64_t at = s.now;
+        for (int i = 0; i < 50; i++) {
+            struct event e = stream_event(&s, i);
+            e.time = 0;
+            e.flags = EVENT_NO_CLOCK;
+            assert_true(lanes_event(&mute, &e, NULL));
+        }
+        put(&s, &other, at, 1000 + round);
+        stream_round(&s, 5 * MS);
+        size_t seen = 0;
+        for (size_t i = 0; i < s.count; i++)
+            if (s.kept[i].event.result >= 1000)
+                assert_int_equal(s.kept[i].event.result, 1000 + seen++);
+        assert_true(seen + 5 > (size_t)round); /* 20 ms, four rounds, behind */
+        timed = seen;
+    }
+    stream_all(&s);
+    assert_true(timed >= 195);
+    assert_int_equal(s.counts.late, 0);
+    assert_int_equal(s.counts.drained, 200 * 51);
+    for (size_t i = 1; i < s.count; i++)
+        assert_true(s.kept[i].item.time_ns >= s.kept[i - 1].item.time_ns);
+    stream_close(&s);
+}
+
 /* Lanes that are read at different moments, each with its own delay below the watermark. */
 static void test_delays_below_the_watermark_make_nothing_late(void **state)
 {
@@ -548,6 +584,7 @@ int main(void)
         cmocka_unit_test(test_events_of_many_lanes_leave_by_time),
         cmocka_unit_test(test_nothing_younger_than_the_watermark_leaves),
         cmocka_unit_test(test_a_lane_without_a_clock_does_not_wait_for_each_event),
+        cmocka_unit_test(test_a_lane_without_a_clock_delays_no_other),
         cmocka_unit_test(test_delays_below_the_watermark_make_nothing_late),
         cmocka_unit_test(test_a_late_event_is_used_and_counted),
         cmocka_unit_test(test_the_merge_waits_for_an_event_under_way),
