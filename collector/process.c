@@ -19,6 +19,7 @@
 #define BUCKETS 4096u
 #define EXECUTABLES_MAX 256
 #define SEEN 256u /* direct-mapped by number */
+#define SUMMED 4096u /* the same: summed processes whose last spans may still come */
 
 struct executable {
     char path[256];
@@ -44,6 +45,10 @@ struct processes {
         uint32_t number; /* 0: none */
         struct process_view view;
     } seen[SEEN];
+    struct {
+        uint32_t number, executable;
+        int32_t pid;
+    } summed[SUMMED];
     struct process *changed, **last_changed; /* in the order of change */
     struct process *oldest, *newest;
     size_t ended;
@@ -214,6 +219,9 @@ static void retire_oldest(struct processes *p)
         return;
     }
     sum_up(e->sum, at);
+    p->summed[at->number % SUMMED].number = at->number;
+    p->summed[at->number % SUMMED].executable = at->executable;
+    p->summed[at->number % SUMMED].pid = at->pid;
     change(p, e->sum);
     unchain(p, at);
     at->gone = true;
@@ -340,6 +348,9 @@ void processes_fact(struct processes *p, const struct item *item)
 static struct process_view look(struct processes *p, uint32_t number)
 {
     const struct process *at = find(p, number);
+    if (!at && number && p->summed[number % SUMMED].number == number)
+        return (struct process_view){p->summed[number % SUMMED].pid,
+                                     p->executable[p->summed[number % SUMMED].executable]->service};
     if (!at)
         return (struct process_view){0, 0};
     struct process_view view = {at->pid, p->executable[at->executable]->service};

@@ -857,8 +857,13 @@ static void test_of_ended_processes_a_thousand_are_kept_and_sums_hold(void **sta
             drain();
         }
     }
+    struct span late = span_of("GET", "/late", 200);
+    late.process = 1500; /* summed long ago, its last request ends now */
+    rollup_span(rollup, &late);
     tick(40, true);
     drain();
+    assert_int_equal(sink.endpoints, 1);
+    assert_string_equal(sink.endpoint_service[0], "even");
     uint64_t rows = 0, merged = 0, allocated = 0, of_live = 0;
     for (uint32_t i = 0; i < sink.processes; i++) {
         const struct row_process *r = &sink.process[i];
