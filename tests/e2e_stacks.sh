@@ -12,7 +12,7 @@ again() { # test [which of its servers]
 }
 again e2e_nginx
 again e2e_redis
-again e2e_servers "haproxy_nginx lighttpd_ python_ java_"
+again e2e_servers "haproxy_nginx lighttpd_ python_ node_ java_"
 again e2e_unparsed # PostgreSQL, memcached
 
 # Apache's threads, with every request's pools on malloc; it signals its whole process group when it stops: arena_run's
