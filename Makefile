@@ -21,7 +21,6 @@ SHIM_LDFLAGS := -shared -Wl,-z,defs -Wl,-z,now -Wl,-z,relro -Wl,-z,nodelete -Wl,
 	-Wl,--version-script=$(BUILD)/shim.map
 
 # The collector is linked as one: an eighth less CPU for each event. The objects hold plain code too, for the tests.
-FAST_BUILD ?= 1
 LTO := $(if $(SANITIZE)$(findstring clang,$(CC))$(FAST_BUILD),,-flto=auto -ffat-lto-objects)
 HOST_CFLAGS := $(COMMON) -D_GNU_SOURCE -DSONDE_VERSION='"$(VERSION)"' -DSONDE_COMMIT='"$(COMMIT)"' $(CFLAGS) $(SANITIZE)
 COLLECTOR_LIBS := -lsqlite3 -lcurl -lcjson -ldeflate -ldw -lelf -lpthread -lm

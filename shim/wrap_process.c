@@ -261,7 +261,8 @@ static bool takes_clock(long number, long first, long second)
 
 static bool takes_calls(long number, long first)
 {
-    return number == SYS_seccomp || first == PR_SET_SECCOMP;
+    /* the other operations of seccomp only ask */
+    return number == SYS_seccomp ? first <= SECCOMP_SET_MODE_FILTER : first == PR_SET_SECCOMP;
 }
 
 bool process_before_syscall(long number, long first, long second)
