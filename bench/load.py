@@ -130,7 +130,7 @@ def wrk(connections=16):
                               f"http://127.0.0.1:{port}/small.html"], capture_output=True, text=True, check=True).stdout
         n = int(re.search(r"(\d+) requests in", out).group(1))
         return (n, float(re.search(r"Requests/sec:\s+([0-9.]+)", out).group(1)),
-                to_us(re.search(r"50%\s+(\S+)", out).group(1)), to_us(re.search(r"99%\s+(\S+)", out).group(1)))
+                to_us(re.search(r"^ +50% +(\S+)", out, re.M).group(1)), to_us(re.search(r"^ +99% +(\S+)", out, re.M).group(1)))
     return load
 
 
