@@ -43,6 +43,12 @@ _Static_assert(offsetof(struct cpu_section, start) == offsetof(struct rseq_cs, s
                    offsetof(struct cpu_section, abort) == offsetof(struct rseq_cs, abort_ip),
                "layout of the kernel");
 
+static bool is_registered(void)
+{
+    const struct rseq *area = (const void *)((const char *)__builtin_thread_pointer() + cpu.area);
+    return (int32_t)area->cpu_id >= 0;
+}
+
 /* glibc registers each thread's area and tells where, unless the kernel or a tunable said no: then the size is 0. */
 static bool find_area(void)
 {
@@ -51,8 +57,7 @@ static bool find_area(void)
     if (!CAN_MARK || !offset || !size || !*size)
         return false;
     cpu.area = *offset;
-    const struct rseq *area = (const void *)((char *)__builtin_thread_pointer() + cpu.area);
-    return (int32_t)area->cpu_id >= 0;
+    return is_registered();
 }
 
 void cpu_attach(uint32_t features)
@@ -76,13 +81,14 @@ uint64_t cpu_read(void)
     struct timespec t;
     if (self.cpu == CPU_READ)
         self.cpu = CPU_UNREAD; /* until the event that carries it stands */
-    const struct rseq *area = (const void *)((const char *)__builtin_thread_pointer() + cpu.area);
-    if (cpu.how != CPU_RSEQ || (int32_t)area->cpu_id < 0)
+    if (cpu.how != CPU_RSEQ || !is_registered())
         return UINT64_MAX;
     cpu_set_mark();
     if (raw2(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, (long)&t))
         return UINT64_MAX;
-    cpu_count_waits();
+    self.waits_known = 0;
+    if (shim.waits) /* else nobody asks for the run queue */
+        cpu_count_waits();
     uint64_t ns = (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
     return ns ? ns : 1;
 }
