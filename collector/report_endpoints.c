@@ -99,7 +99,7 @@ static void add_total(struct loader *l, struct sketches *k, sqlite3_stmt *st, ui
                              (size_t)sqlite3_column_bytes(st, 20));
 }
 
-static void summarise(struct report_latency *to, const struct sketch *from)
+void load_spread(struct report_latency *to, const struct sketch *from)
 {
     to->count = from->count;
     if (!from->count)
@@ -142,8 +142,8 @@ void load_totals(struct loader *l)
     }
     sqlite3_finalize(st);
     for (int i = 0; k.latency && k.first && i < r->endpoints && l->rc == SQLITE_OK; i++) {
-        summarise(&r->endpoint[i].latency, &k.latency[i]);
-        summarise(&r->endpoint[i].first, &k.first[i]);
+        load_spread(&r->endpoint[i].latency, &k.latency[i]);
+        load_spread(&r->endpoint[i].first, &k.first[i]);
         sketch_clear(&k.latency[i], k.pool);
         sketch_clear(&k.first[i], k.pool);
     }

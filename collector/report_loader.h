@@ -45,6 +45,8 @@ void load_sites(struct loader *);
 /* report_endpoints.c */
 void load_endpoints(struct loader *);
 void load_totals(struct loader *);
+struct sketch;
+void load_spread(struct report_latency *to, const struct sketch *from); /* an empty one leaves it */
 void load_statuses(struct loader *);
 /* report_lists.c */
 void load_processes(struct loader *);

@@ -14,21 +14,6 @@ struct spread { /* of one endpoint */
     struct sketch heap, cpu;
 };
 
-static void summarise(struct report_latency *to, const struct sketch *from)
-{
-    to->count = from->count;
-    if (!from->count)
-        return;
-    to->sum = from->sum;
-    to->mean = from->sum / from->count;
-    to->min = from->min;
-    to->max = from->max;
-    to->p50 = sketch_quantile(from, 0.5);
-    to->p90 = sketch_quantile(from, 0.9);
-    to->p99 = sketch_quantile(from, 0.99);
-    to->p999 = sketch_quantile(from, 0.999);
-}
-
 static void add_known(uint64_t *sum, sqlite3_stmt *st, int column)
 {
     if (sqlite3_column_type(st, column) != SQLITE_NULL)
@@ -85,8 +70,8 @@ void load_measured(struct loader *l)
     }
     sqlite3_finalize(st);
     for (int i = 0; k && i < r->endpoints && l->rc == SQLITE_OK; i++) {
-        summarise(&r->endpoint[i].measured.heap, &k[i].heap);
-        summarise(&r->endpoint[i].measured.cpu, &k[i].cpu);
+        load_spread(&r->endpoint[i].measured.heap, &k[i].heap);
+        load_spread(&r->endpoint[i].measured.cpu, &k[i].cpu);
         sketch_clear(&k[i].heap, pool);
         sketch_clear(&k[i].cpu, pool);
     }
