@@ -58,18 +58,7 @@ nginx_() {
 }
 apache_() {
     port=$(free_port); rm -f "$scratch"/s.db*
-    cat >"$scratch/apache.conf" <<C
-ServerRoot "$scratch"
-ServerName localhost
-PidFile $scratch/apache.pid
-Listen 127.0.0.1:$port
-LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
-LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
-ErrorLog $scratch/logs/apache
-DocumentRoot $scratch/www
-User www-data
-Group www-data
-C
+    apache_conf "$port" >"$scratch/apache.conf"
     watch apache2 -f "$scratch/apache.conf" -DFOREGROUND
     try apache apache2 "kill -USR1 \$(cat $scratch/apache.pid)" "kill -TERM \$(cat $scratch/apache.pid)" 5
 }

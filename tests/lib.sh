@@ -69,6 +69,22 @@ wait_listening() {
     return 1
 }
 
+# Apache with its event MPM, serving $scratch/www: apache_conf PORT.
+apache_conf() {
+    cat <<C
+ServerRoot "$scratch"
+ServerName localhost
+PidFile $scratch/apache.pid
+Listen 127.0.0.1:$1
+LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
+LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
+ErrorLog $scratch/logs/error
+DocumentRoot $scratch/www
+User www-data
+Group www-data
+C
+}
+
 report() { "$SONDE" report "$scratch/s.db" --json "$@" >"$scratch/report.json" || fail "sonde report: exit $?"; }
 q() { jq -r "$1" "$scratch/report.json"; }
 

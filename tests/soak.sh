@@ -51,20 +51,8 @@ end_postgresql() { kill -INT "$sonde"; }
 
 begin_apache() {
     mkdir -p "$scratch/logs"
-    cat >"$scratch/apache.conf" <<C
-ServerRoot "$scratch"
-ServerName localhost
-PidFile $scratch/apache.pid
-Listen 127.0.0.1:$port
-LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
-LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
-ErrorLog $scratch/logs/error
-DocumentRoot $scratch/www
-User www-data
-Group www-data
-StartServers 2
-MaxConnectionsPerChild 2000
-C
+    apache_conf "$port" >"$scratch/apache.conf"
+    printf '%s\n' 'StartServers 2' 'MaxConnectionsPerChild 2000' >>"$scratch/apache.conf"
     command=(apache2 -f "$scratch/apache.conf" -DFOREGROUND)
 }
 load_apache() { ab -q -k -n 6000 -c 16 "http://127.0.0.1:$port/hello.txt" 2>&1 | bad_ab; }
