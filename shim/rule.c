@@ -1,32 +1,24 @@
 /*
- * rule.c - learns rules: the object at an address, its unwind tables, libunwind as their interpreter.
+ * rule.c - learns rules: is it a return address at all, what do the tables say; keeps them, tells of their objects.
  *
- * In:      see rule.h.                           Out: libunwind-x86_64.so.8, loaded in our constructor.
+ * In:      see rule.h.                           Out: rule_object.h, rule_tables.h.
  * Context: S. rule_start is I.
  * Sharing: everything but the look-up runs under `rules.lock`, which nobody waits for, with all signals blocked, on a
  *          stack of our own: 16 KiB threads and signal stacks are too small for libunwind.
  * Failure: see rule.h. A child forked while another thread was inside finds the lock taken for ever: it keeps the
  *          rules that it has.
- *
- * libunwind never sees our stack. It steps once, from made-up registers: the stack pointer, the frame pointer and a
- * word read from the stack are numbers that can be told apart, so where it looked for the return address and for the
- * saved frame pointer tells the rule. What it reads besides must lie in the readable segments of the object that the
- * address is in. That object is found by _dl_find_object, which takes no lock; dl_iterate_phdr would wait for a thread
- * that runs a constructor inside dlopen.
  */
 #define _GNU_SOURCE
 #include "shim/rule.h"
 
-#include <dlfcn.h>
-#include <elf.h>
 #include <errno.h>
-#include <link.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 
 #include "shim/real.h"
 #include "shim/record.h"
+#include "shim/rule_object.h"
+#include "shim/rule_tables.h"
 #include "wire/raw.h"
 
 struct rules rules;
@@ -54,270 +46,20 @@ rule_t rule_make(enum rule_kind kind, int64_t offset, bool saves_rbp, int64_t rb
 
 #if defined(__x86_64__) && defined(__GLIBC__)
 
-#include <libunwind.h>
-
-#define LIBRARY "libunwind-x86_64.so.8"
-#define SEGMENTS 8u
-#define PATH_MOST 4096u
 #define STACK_BYTES (64u << 10)
 #define ANNOUNCED 1024u
-
-/* --- the object at an address --- */
-
-struct found { /* glibc's struct dl_find_object, since 2.35 */
-    unsigned long long flags;
-    void *start, *end;
-    struct link_map *map;
-    void *eh_frame;
-    unsigned long long reserved[7];
-};
-
-struct object {
-    struct found at;
-    unsigned segments;
-    struct {
-        uint64_t from, to;
-    } segment[SEGMENTS]; /* readable, whole pages */
-    uint64_t start, end; /* of all segments */
-    uint64_t note, note_bytes;
-};
-
-static struct {
-    int (*find_object)(void *, struct found *);
-    unw_addr_space_t (*create)(unw_accessors_t *, int);
-    int (*policy)(unw_addr_space_t, unw_caching_policy_t);
-    int (*init)(unw_cursor_t *, unw_addr_space_t, void *);
-    int (*step)(unw_cursor_t *);
-    int (*reg)(unw_cursor_t *, int, unw_word_t *);
-    int (*place)(unw_cursor_t *, int, unw_save_loc_t *);
-    int (*search)(unw_addr_space_t, unw_word_t, unw_dyn_info_t *, unw_proc_info_t *, int, void *);
-    unw_addr_space_t space;
-} unwind;
 
 /* What one learning needs, at the low end of its stack. */
 struct lesson {
     uint64_t address;
     rule_t rule;
     struct object object;
-    bool in_object, has_table;
+    bool in_object;
     uint64_t announced[ANNOUNCED]; /* start of an object + generation */
-    uint64_t note[(sizeof(struct event_object) + PATH_MOST) / 8]; /* struct event_object, path */
+    uint64_t note[(sizeof(struct event_object) + OBJECT_PATH_MOST) / 8]; /* struct event_object, path */
 };
 static struct lesson *lesson;
 static char *stack_top;
-
-static bool object_reads(const struct object *o, uint64_t from, uint64_t bytes)
-{
-    for (unsigned i = 0; i < o->segments; i++)
-        if (from >= o->segment[i].from && from < o->segment[i].to)
-            return bytes <= o->segment[i].to - from;
-    return false;
-}
-
-static void add_segment(struct object *o, uint64_t bias, const ElfW(Phdr) *p)
-{
-    uint64_t from = (bias + p->p_vaddr) & ~UINT64_C(4095), end = bias + p->p_vaddr + p->p_memsz;
-    if (from < o->start)
-        o->start = from;
-    if (end > o->end)
-        o->end = end;
-    if (!(p->p_flags & PF_R) || o->segments == SEGMENTS)
-        return;
-    o->segment[o->segments].from = from;
-    o->segment[o->segments++].to = (bias + p->p_vaddr + p->p_filesz + 4095) & ~UINT64_C(4095);
-}
-
-/* Behind an ELF header, in its first page. */
-static const ElfW(Phdr) *headers_at(uint64_t at, unsigned *count)
-{
-    const ElfW(Ehdr) *e = (const ElfW(Ehdr) *)at; // NOLINT(performance-no-int-to-ptr)
-    if (!at || at & 4095 || !rule_readable(at) || memcmp(e->e_ident, ELFMAG, SELFMAG) != 0 ||
-        e->e_phentsize != sizeof(ElfW(Phdr)) || e->e_phoff > 4096 ||
-        e->e_phoff + e->e_phnum * sizeof(ElfW(Phdr)) > 4096)
-        return NULL;
-    *count = e->e_phnum;
-    return (const ElfW(Phdr) *)(const void *)((const char *)e + e->e_phoff);
-}
-
-/* The executable's are told by the kernel. An object with holes is found in parts, of which not each has the header. */
-static const ElfW(Phdr) *headers_of(const struct object *o, unsigned *count)
-{
-    if (!o->at.map->l_prev) {
-        *count = (unsigned)getauxval(AT_PHNUM);
-        return (const ElfW(Phdr) *)getauxval(AT_PHDR); // NOLINT(performance-no-int-to-ptr)
-    }
-    const ElfW(Phdr) *p = headers_at((uint64_t)o->at.start, count);
-    return p ? p : headers_at(o->at.map->l_addr, count);
-}
-
-/* None: nothing of it is read. */
-static void object_segments(struct object *o)
-{
-    unsigned count = 0;
-    uint64_t bias = o->at.map->l_addr;
-    const ElfW(Phdr) *p = headers_of(o, &count);
-    o->segments = 0;
-    o->note = o->note_bytes = o->end = 0;
-    o->start = UINT64_MAX;
-    for (unsigned i = 0; p && i < count; i++) {
-        if (p[i].p_type == PT_LOAD)
-            add_segment(o, bias, &p[i]);
-        if (p[i].p_type == PT_NOTE && p[i].p_align == 4) {
-            o->note = bias + p[i].p_vaddr;
-            o->note_bytes = p[i].p_filesz;
-        }
-    }
-}
-
-static bool object_at(struct object *o, uint64_t address)
-{
-    if (unwind.find_object((void *)(address - 1), &o->at) || !o->at.map) // NOLINT(performance-no-int-to-ptr)
-        return false;
-    object_segments(o);
-    return true;
-}
-
-/* --- what libunwind may see --- */
-
-#define MADE_UP_RSP UINT64_C(0x1000000000000000) /* addresses that no machine has */
-#define MADE_UP_RBP UINT64_C(0x2000000000000000)
-#define MADE_UP_WORD UINT64_C(0x3000000000000000)
-#define MADE_UP_RANGE (UINT64_C(1) << 24)
-
-static bool is_near(uint64_t address, uint64_t made_up)
-{
-    return address - made_up + MADE_UP_RANGE < 2 * MADE_UP_RANGE;
-}
-
-/* eh_frame_hdr with a sorted table of 32-bit offsets, as every linker writes it. */
-static bool table_of(const struct object *o, unw_dyn_info_t *d)
-{
-    uint64_t at = (uint64_t)o->at.eh_frame;
-    if (!at || !object_reads(o, at, 16))
-        return false;
-    const uint8_t *h = o->at.eh_frame;
-    unsigned pointer = (h[1] & 7) == 3 ? 4 : 8; /* bytes of the pointer to eh_frame */
-    if (h[0] != 1 || h[1] == 0xff || h[2] != 3 || h[3] != 0x3b)
-        return false;
-    uint32_t count;
-    memcpy(&count, h + 4 + pointer, sizeof count);
-    uint64_t table = at + 8 + pointer;
-    if (!count || !object_reads(o, table, (uint64_t)count * 8))
-        return false;
-    memset(d, 0, sizeof *d);
-    d->format = UNW_INFO_FORMAT_REMOTE_TABLE;
-    d->start_ip = o->start;
-    d->end_ip = o->end;
-    d->u.rti.segbase = at;
-    d->u.rti.table_data = table;
-    d->u.rti.table_len = (uint64_t)count * 8 / sizeof(unw_word_t);
-    return true;
-}
-
-static int find_proc_info(unw_addr_space_t space, unw_word_t ip, unw_proc_info_t *p, int need, void *user)
-{
-    struct lesson *l = user;
-    unw_dyn_info_t d;
-    if (!table_of(&l->object, &d))
-        return -UNW_ENOINFO;
-    int error = unwind.search(space, ip, &d, p, need, user);
-    l->has_table |= !error;
-    return error;
-}
-
-static void put_unwind_info(unw_addr_space_t space, unw_proc_info_t *p, void *user)
-{
-    (void)space, (void)p, (void)user;
-}
-
-static int no_dynamic_info(unw_addr_space_t space, unw_word_t *at, void *user)
-{
-    (void)space, (void)at, (void)user;
-    return -UNW_ENOINFO;
-}
-
-static int access_mem(unw_addr_space_t space, unw_word_t at, unw_word_t *value, int write, void *user)
-{
-    const struct lesson *l = user;
-    (void)space;
-    if (write || load_relaxed(&rules.unloading))
-        return -UNW_EINVAL;
-    if (is_near(at, MADE_UP_RSP) || is_near(at, MADE_UP_RBP) || is_near(at, MADE_UP_WORD)) {
-        *value = MADE_UP_WORD;
-        return 0;
-    }
-    if (!object_reads(&l->object, at, sizeof *value))
-        return -UNW_EINVAL;
-    memcpy(value, (const void *)at, sizeof *value); // NOLINT(performance-no-int-to-ptr)
-    return 0;
-}
-
-static int access_reg(unw_addr_space_t space, unw_regnum_t reg, unw_word_t *value, int write, void *user)
-{
-    const struct lesson *l = user;
-    (void)space;
-    if (write)
-        return -UNW_EREADONLYREG;
-    switch (reg) {
-    case UNW_X86_64_RIP: *value = l->address - 1; return 0; /* inside the call, not behind it */
-    case UNW_X86_64_RSP: *value = MADE_UP_RSP; return 0;
-    case UNW_X86_64_RBP: *value = MADE_UP_RBP; return 0;
-    default: return -UNW_EBADREG;
-    }
-}
-
-static int access_fpreg(unw_addr_space_t space, unw_regnum_t reg, unw_fpreg_t *value, int write, void *user)
-{
-    (void)space, (void)reg, (void)value, (void)write, (void)user;
-    return -UNW_EBADREG;
-}
-
-static unw_accessors_t accessors = {.find_proc_info = find_proc_info,
-                                    .put_unwind_info = put_unwind_info,
-                                    .get_dyn_info_list_addr = no_dynamic_info,
-                                    .access_mem = access_mem,
-                                    .access_reg = access_reg,
-                                    .access_fpreg = access_fpreg};
-
-/* --- one step, from which the rule is read --- */
-
-static rule_t rule_of(uint64_t cfa, const unw_save_loc_t *ip, const unw_save_loc_t *rbp)
-{
-    if (ip->type != UNW_SLT_MEMORY || ip->u.addr != cfa - 8)
-        return RULE_UNKNOWN;
-    bool saved = rbp->type == UNW_SLT_MEMORY;
-    if (!saved && (rbp->type != UNW_SLT_REG || rbp->u.regnum != UNW_X86_64_RBP))
-        return RULE_UNKNOWN;
-    int64_t where = saved ? (int64_t)(rbp->u.addr - cfa) : 0;
-    if (is_near(cfa, MADE_UP_RSP))
-        return rule_make(RULE_RSP, (int64_t)(cfa - MADE_UP_RSP), saved, where);
-    if (is_near(cfa, MADE_UP_RBP))
-        return rule_make(RULE_RBP, (int64_t)(cfa - MADE_UP_RBP), saved, where);
-    /* gcc's functions that align their stack keep the CFA right below the frame pointer */
-    if (cfa == MADE_UP_WORD && saved && rbp->u.addr == MADE_UP_RBP)
-        return rule_make(RULE_ALIGNED, -8, true, 0);
-    return RULE_UNKNOWN;
-}
-
-static rule_t ask_tables(struct lesson *l)
-{
-    unw_cursor_t c;
-    unw_word_t cfa = 0;
-    unw_save_loc_t ip = {0}, rbp = {0};
-    l->has_table = false;
-    if (unwind.init(&c, unwind.space, l))
-        return RULE_UNKNOWN;
-    int rc = unwind.step(&c);
-    if (!l->has_table)
-        return RULE_FRAME;
-    if (unwind.place(&c, UNW_X86_64_RIP, &ip))
-        return RULE_UNKNOWN;
-    if (rc == 0 && ip.type == UNW_SLT_NONE)
-        return RULE_LAST;
-    if (rc <= 0 || unwind.reg(&c, UNW_X86_64_RSP, &cfa) || unwind.place(&c, UNW_X86_64_RBP, &rbp))
-        return RULE_UNKNOWN;
-    return rule_of(cfa, &ip, &rbp);
-}
 
 /* --- is it a return address at all --- */
 
@@ -362,7 +104,7 @@ static rule_t rule_for(struct lesson *l)
         return RULE_STOP;
     if (lesson_reads(l, l->address, 16) && is_signal_return(code))
         return RULE_STOP;
-    rule_t rule = l->in_object ? ask_tables(l) : RULE_FRAME;
+    rule_t rule = l->in_object ? tables_ask(&l->object, l->address) : RULE_FRAME;
     return rule == RULE_LAST || follows_call(code) ? rule : RULE_STOP;
 }
 
@@ -399,44 +141,6 @@ static void keep(uint64_t address, rule_t rule, uint32_t generation)
     store_release(&e->address, address);
 }
 
-static void find_build_id(const struct object *o, struct event_object *n)
-{
-    uint64_t at = o->note, end = o->note + o->note_bytes;
-    if (!object_reads(o, at, o->note_bytes))
-        return;
-    while (at + 12 <= end) {
-        uint32_t head[3]; /* bytes of name, of content, type */
-        memcpy(head, (const void *)at, sizeof head); // NOLINT(performance-no-int-to-ptr)
-        uint64_t content = at + 12 + ((head[0] + 3ull) & ~3ull);
-        if (content + head[1] > end)
-            return;
-        if (head[2] == NT_GNU_BUILD_ID && head[0] == 4 && head[1] <= sizeof n->build_id) {
-            memcpy(n->build_id, (const void *)content, head[1]); // NOLINT(performance-no-int-to-ptr)
-            n->build_id_len = (uint16_t)head[1];
-            return;
-        }
-        at = content + ((head[1] + 3ull) & ~3ull);
-    }
-}
-
-static size_t fill_note(struct lesson *l)
-{
-    struct event_object *n = (struct event_object *)(void *)l->note;
-    const char *name = l->object.at.map->l_name ? l->object.at.map->l_name : "";
-    size_t bytes = strlen(name);
-    if (bytes > PATH_MOST)
-        bytes = PATH_MOST;
-    *n = (struct event_object){.start = l->object.start,
-                               .end = l->object.end,
-                               .bias = l->object.at.map->l_addr,
-                               .path_len = (uint16_t)bytes};
-    memcpy(n->path, name, bytes);
-    find_build_id(&l->object, n);
-    return sizeof *n + bytes;
-}
-_Static_assert(sizeof(struct event) + sizeof(struct event_block) + sizeof(struct event_object) + PATH_MOST <=
-                   EVENT_MAX_SIZE, "an object fits in an event");
-
 extern const char own_start[] __asm__("__ehdr_start") __attribute__((visibility("hidden")));
 
 /* Once an object and generation; again when the event was dropped. */
@@ -450,7 +154,7 @@ static void announce(struct lesson *l, uint32_t generation)
     uint64_t lost = lane->lost_full + lane->lost_nested, waited = self.wait_return;
     struct observation o = {.type = EVENT_OBJECT, .descriptor = -1, .time = ticks_now()};
     self.wait_return = 0; /* the next call's */
-    record_note(lane, &o, l->note, fill_note(l));
+    record_note(lane, &o, l->note, object_note(&l->object, (struct event_object *)(void *)l->note));
     self.wait_return = waited;
     if (lost == lane->lost_full + lane->lost_nested)
         *mark = key;
@@ -494,32 +198,6 @@ rule_t rule_learn(uint64_t address)
 
 /* --- start --- */
 
-static bool load_library(void)
-{
-    void *(*open)(const char *, int) = (void *(*)(const char *, int))real_find("dlopen", NULL);
-    void *(*find)(void *, const char *) = (void *(*)(void *, const char *))real_find("dlsym", NULL);
-    char *(*error)(void) = (char *(*)(void))real_find("dlerror", NULL);
-    if (!open || !find || !error)
-        return false;
-    void *library = open(LIBRARY, RTLD_NOW | RTLD_LOCAL);
-    const struct {
-        const char *name;
-        void **at;
-    } wanted[] = {{"_Ux86_64_create_addr_space", (void **)(void *)&unwind.create},
-                  {"_Ux86_64_set_caching_policy", (void **)(void *)&unwind.policy},
-                  {"_Ux86_64_init_remote", (void **)(void *)&unwind.init},
-                  {"_Ux86_64_step", (void **)(void *)&unwind.step},
-                  {"_Ux86_64_get_reg", (void **)(void *)&unwind.reg},
-                  {"_Ux86_64_get_save_loc", (void **)(void *)&unwind.place},
-                  {"_Ux86_64_dwarf_search_unwind_table", (void **)(void *)&unwind.search}};
-    bool all = library != NULL;
-    for (size_t i = 0; all && i < sizeof wanted / sizeof *wanted; i++)
-        all = (*wanted[i].at = find(library, wanted[i].name)) != NULL;
-    if (!all)
-        error(); /* told: the program's own dlerror() finds nothing */
-    return all;
-}
-
 static bool make_room(void)
 {
     size_t table = RULES * sizeof(struct rule_entry), own = (sizeof(struct lesson) + 4095) & ~4095ul;
@@ -560,12 +238,10 @@ bool rule_start(void)
 {
     if (is_under_valgrind())
         return false;
-    unwind.find_object = (int (*)(void *, struct found *))real_find("_dl_find_object", NULL);
-    if (!unwind.find_object || !load_library())
+    if (!object_start() || !tables_load())
         return false;
     rules.starter = &self;
-    unwind.space = unwind.create(&accessors, 0);
-    bool able = unwind.space && !unwind.policy(unwind.space, UNW_CACHE_NONE);
+    bool able = tables_init();
     rules.starter = NULL;
     if (!able || !make_room())
         return false;

@@ -57,7 +57,7 @@ said=$(env -u SONDE_ARENA LD_PRELOAD="$PWD/$so" /bin/echo alive 2>&1)
 for o in "$BUILD"/pic/shim/*.o; do
     objdump -d --no-show-raw-insn "$o" | sed -nE 's/^[0-9a-f]+ <(.*)>:$/\1/p; s/.*sub +\$(0x[0-9a-f]+),%rsp$/\1/p' | while read -r word; do
         case $word in
-        0x*) [[ $name =~ resolve|each_object|attach|object|find|parse|open_|make_|ask_tables|^learn$|sampled_tell ]] || [ $((word)) -lt 512 ] || echo "$name: $((word)) bytes" ;;
+        0x*) [[ $name =~ resolve|each_object|attach|object|find|parse|open_|make_|tables_ask|^learn$|sampled_tell ]] || [ $((word)) -lt 512 ] || echo "$name: $((word)) bytes" ;;
         *) name=$word ;;
         esac
     done
