@@ -104,7 +104,7 @@ static long later(const char *name, const long w[6])
 #undef VARIADIC
 #undef TAIL
 
-/* A stub with a fixed third argument stands for a variadic function: the same registers on every machine we build for. */
+/* One with a fixed third argument serves a variadic function too: the same registers on every machine we build for. */
 #define CALL(group, type, name, parameters, arguments, need, fallback) .name = first_##name,
 #define HAND(group, type, name, parameters, arguments, need, fallback) .name = first_##name,
 #define VARIADIC(group, type, name, prototype, parameters, arguments, need, fallback)                                  \
@@ -375,7 +375,7 @@ void *real_find(const char *name, uintptr_t *object)
     return w.at;
 }
 
-/* An executable that is not position-independent may hold a stub under the name: that is no definition (SHN_UNDEF). */
+/* An executable that is not position-independent may hold a jump under the name: that is no definition (SHN_UNDEF). */
 bool real_is_hidden(const char *name)
 {
     const struct link_map *first = first_object(), *own = own_map(first);

@@ -7,7 +7,7 @@
  * Sharing: written by the first pass only; two threads that run it at once write the same values.
  * Failure: a name that nobody defines gets the system call itself, or an error.
  *
- * Every pointer begins as a stub that resolves all of them and then calls the real one: no wrapper asks whether it may
+ * Every pointer begins at a function that resolves all of them, then calls the real one: no wrapper asks whether it may
  * call yet, and a call that comes before any constructor is served. The first pass walks the loader's list of objects;
  * dlsym would eat the program's pending dlerror() and could call malloc.
  */

@@ -1,6 +1,6 @@
 /*
  * symbols.h - every wrapped libc call, one row each. Included several times, each time with other meanings of the rows:
- * the pointers to the real functions, their first-entry stubs, the resolve loop, the check against libc's prototype,
+ * the pointers to the real functions, their first-entry functions, the resolve loop, the check against libc's prototype,
  * the exported functions (exports.c) and the list of exported names (exports.sh).
  *
  *   CALL(group, type, name, parameters, arguments, need, fallback)
