@@ -473,7 +473,7 @@ bool lifecycle_no_clock(void)
     if (shim.clock != CLOCK_KIND_TSC)
         return false;
     shim.clock = 0;
-    shim.waits = false;
+    stall_clock_changed();
     lifecycle_flag(PROCESS_NO_CLOCK);
     return true;
 }
@@ -483,7 +483,7 @@ void lifecycle_clock_back(void)
     if (!shim.attached)
         return;
     shim.clock = CLOCK_KIND_TSC;
-    shim.waits = shim.view.arena->features & FEATURE_WAITS;
+    stall_clock_changed();
     __atomic_fetch_and(&shim.view.process[shim.process].flags, ~(uint32_t)PROCESS_NO_CLOCK, __ATOMIC_RELAXED);
 }
 

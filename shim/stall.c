@@ -31,11 +31,16 @@ static bool is_known_glibc(void)
     return minor >= 25;
 }
 
+void stall_clock_changed(void)
+{
+    shim.waits = shim.clock && shim.view.arena->features & FEATURE_WAITS;
+}
+
 void stall_attach(void)
 {
     const struct arena *a = shim.view.arena;
     uint64_t rate = a->clock == CLOCK_KIND_MONOTONIC ? NS_PER_S : a->ticks_per_second ? a->ticks_per_second : GUESSED_RATE;
-    shim.waits = shim.clock && a->features & FEATURE_WAITS;
+    stall_clock_changed();
     shim.locks_known = is_known_glibc();
     shim.long_ticks = rate / 50000;
     shim.lock_sample_ticks = (uint64_t)((unsigned __int128)a->lock_sample_ns * rate / NS_PER_S);

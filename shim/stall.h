@@ -34,6 +34,9 @@ struct stall {
 /* What may be measured here: by the run's features, its clock and libc. Context I. */
 void stall_attach(void);
 
+/* The clock is gone, or is back (lifecycle_no_clock): without one, no wait is measured. */
+void stall_clock_changed(void);
+
 /* A wait that does not end what the thread works for. */
 void stall_begin(struct stall *, enum call);
 void stall_locked(const struct stall *); /* sampled with its stack, see event_sample */
