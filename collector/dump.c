@@ -124,7 +124,7 @@ static void print_fact(const struct item *item, FILE *out)
     const struct fact *f = item->fact;
     fprintf(out, "fact-%s pid=%d parent=%d tid=%d", fact_name(f->kind), f->pid, f->parent, f->tid);
     if (f->kind == FACT_PROCESS)
-        fprintf(out, " executable=%s", f->executable);
+        fprintf(out, f->name[0] ? " executable=%s started-as=%s" : " executable=%s", f->executable, f->name);
     if (f->kind == FACT_PROCESS_END || f->kind == FACT_REAPED || f->kind == FACT_COMMAND_END)
         fprintf(out, " exit=%d signal=%d", f->exit_code, f->signal);
     if (f->kind == FACT_PROCESS_TOTAL || f->kind == FACT_PROCESS_END)

@@ -63,7 +63,7 @@ struct fact {
     uint8_t local[112], remote[112]; /* struct sockaddr */
     struct totals total;           /* PROCESS_TOTAL, PROCESS_END, THREAD_* */
     uint64_t cpu_ns;               /* PROCESS_TOTAL, PROCESS_END: of all its threads, also unwatched ones; 0 unknown */
-    char executable[256];
+    char executable[256], name[56]; /* its path; by which name of that file it was started, empty: its last part */
     uint64_t written, drained, late, lost[LOSS_COUNT];
 };
 

@@ -22,8 +22,9 @@
 #define SUMMED 4096u /* the same: summed processes whose last spans may still come */
 
 struct executable {
-    char path[256];
+    char path[256], name[256]; /* name: as it was started; one file may have several */
     uint32_t service;
+    bool commands; /* --name is the name of its path */
     struct process *sum; /* of the ended ones that are not kept */
 };
 
@@ -94,14 +95,32 @@ static void printable(const char *from, char *to, size_t room)
     to[n] = 0;
 }
 
-static uint32_t executable_number(struct processes *p, const char *path)
+static bool is_commands(const struct processes *p, const char *path)
+{
+    for (uint32_t i = 0; i < p->executables; i++)
+        if (p->executable[i]->commands && !strcmp(p->executable[i]->path, path))
+            return true;
+    return false;
+}
+
+static void name_path(struct processes *p, const char *path)
+{
+    for (uint32_t i = 0; i < p->executables; i++)
+        if (!strcmp(p->executable[i]->path, path)) {
+            p->executable[i]->commands = true;
+            p->executable[i]->service = 0;
+        }
+}
+
+static uint32_t executable_number(struct processes *p, const char *path, const char *name)
 {
     struct executable *e = calloc(1, sizeof *e);
     if (!e)
         return 0;
     printable(path[0] ? path : "unknown", e->path, sizeof e->path);
+    printable(name[0] ? name : basename_of(e->path), e->name, sizeof e->name);
     for (uint32_t i = 0; i < p->executables; i++)
-        if (!strcmp(p->executable[i]->path, e->path)) {
+        if (!strcmp(p->executable[i]->path, e->path) && !strcmp(p->executable[i]->name, e->name)) {
             free(e);
             return i;
         }
@@ -110,8 +129,9 @@ static uint32_t executable_number(struct processes *p, const char *path)
         return EXECUTABLES_MAX - 1;
     }
     if (p->executables == EXECUTABLES_MAX - 1)
-        strcpy(e->path, "{other}");
-    e->service = service_number(p, basename_of(e->path));
+        strcpy(e->name, strcpy(e->path, "{other}"));
+    e->commands = is_commands(p, e->path);
+    e->service = e->commands ? 0 : service_number(p, e->name);
     p->executable[p->executables] = e;
     return p->executables++;
 }
@@ -137,7 +157,7 @@ static void change(struct processes *p, struct process *at)
 }
 
 static struct process *add(struct processes *p, uint32_t number, int32_t pid,
-                           const char *executable)
+                           const char *executable, const char *name)
 {
     struct process *at = calloc(1, sizeof *at);
     if (!at)
@@ -145,7 +165,7 @@ static struct process *add(struct processes *p, uint32_t number, int32_t pid,
     at->number = number;
     at->merged = 1;
     at->exit_code = at->signal = -1;
-    at->executable = executable_number(p, executable);
+    at->executable = executable_number(p, executable, name);
     at->pid = pid;
     at->chain = p->bucket[number % BUCKETS];
     p->bucket[number % BUCKETS] = at;
@@ -240,7 +260,7 @@ static void name_service(struct processes *p, const struct process *at)
     if (!p->command_pid)
         p->command_pid = at->pid;
     if (p->command_named && at->pid == p->command_pid)
-        p->executable[at->executable]->service = 0;
+        name_path(p, p->executable[at->executable]->path);
     memset(p->seen, 0, sizeof p->seen); /* others of this executable have another service now */
 }
 
@@ -249,7 +269,7 @@ static void began(struct processes *p, const struct item *item)
     const struct fact *f = item->fact;
     struct process *at = find(p, item->process);
     if (!at)
-        at = add(p, item->process, f->pid, f->executable);
+        at = add(p, item->process, f->pid, f->executable, f->name);
     if (!at)
         return;
     at->parent = f->parent;

@@ -6,8 +6,9 @@
  * Context: C
  *
  * A service is --name for what CMD's own process runs and for every process of the same executable,
- * else the executable's basename. Bounds: 1000 ended processes, older ones are summed per
- * executable; 256 executables and services, then {other}.
+ * else the name that the executable was started by (a link's: redis-server, not redis-check-rdb).
+ * Bounds: 1000 ended processes, older ones are summed per executable and name; 256 of these and of
+ * services, then {other}.
  */
 #ifndef SONDE_PROCESS_H
 #define SONDE_PROCESS_H
@@ -24,7 +25,7 @@ struct processes;
 #define SERVICES_MAX 256
 
 struct processes *
-processes_new(const char *service_of_command); /* NULL: its executable's basename too */
+processes_new(const char *service_of_command); /* NULL: its executable's name too */
 void processes_free(struct processes *);
 /* PROCESS, PROCESS_TOTAL, PROCESS_END, REAPED, COMMAND_END; others are ignored. */
 void processes_fact(struct processes *, const struct item *);

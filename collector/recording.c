@@ -318,6 +318,7 @@ static int take_record(struct recording_reader *r, struct item *out)
             r->fact.remote_length > sizeof r->fact.remote)
             return fail(r, "damaged fact");
         r->fact.executable[sizeof r->fact.executable - 1] = 0;
+        r->fact.name[sizeof r->fact.name - 1] = 0;
         out->fact = &r->fact;
     }
     out->kind = i.kind;

@@ -105,7 +105,7 @@ void page_put_crashes(struct page *p)
         if (!crashed)
             continue;
         char name[64];
-        page_clean(name, sizeof name, page_basename(o->executable), p->style->utf8);
+        page_clean(name, sizeof name, page_program(o), p->style->utf8);
         page_say(p, shown++ ? "" : "KILLED", "%s, pid %d, by %s at %s", name, o->pid,
                  page_signal(o->signal), cell_clock(o->end_ns, false).s);
     }
@@ -216,9 +216,9 @@ void page_put_heap_notes(struct page *p)
     const char *own = NULL, *sizes = NULL, *tail = NULL;
     for (int i = 0; i < r->processes && r->heap_counted; i++) {
         const struct report_process *o = &r->process[i];
-        own = o->flags & PROCESS_OWN_MALLOC ? page_basename(o->executable) : own;
-        sizes = o->flags & PROCESS_NO_SIZES ? page_basename(o->executable) : sizes;
-        tail = o->heap_tail_unknown ? page_basename(o->executable) : tail;
+        own = o->flags & PROCESS_OWN_MALLOC ? page_program(o) : own;
+        sizes = o->flags & PROCESS_NO_SIZES ? page_program(o) : sizes;
+        tail = o->heap_tail_unknown ? page_program(o) : tail;
     }
     char name[64];
     if (own) {

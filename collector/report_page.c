@@ -272,6 +272,11 @@ const char *page_basename(const char *path)
     return slash ? slash + 1 : path ? path : "-";
 }
 
+const char *page_program(const struct report_process *o)
+{
+    return o->service && *o->service ? o->service : page_basename(o->executable);
+}
+
 const char *page_signal(int number)
 {
     static char other[24];

@@ -66,6 +66,7 @@ void page_say(struct page *, const char *word, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 const char *page_basename(const char *path);
+const char *page_program(const struct report_process *); /* its service; of an old store its file */
 const char *page_signal(int number); /* "SIGTERM" */
 const char *page_plural(uint64_t);   /* "" for 1, else "s" */
 const char *page_unread_reason(const char *);

@@ -140,11 +140,11 @@ static void add_programs(struct text *t, const struct report *r, bool utf8)
     int shown = 0;
     uint64_t others = 0;
     for (int i = 0; i < r->processes; i++) {
-        const char *name = page_basename(r->process[i].executable);
+        const char *name = page_program(&r->process[i]);
         uint64_t count = 0;
         bool known = false;
         for (int k = 0; k < r->processes; k++) {
-            if (strcmp(page_basename(r->process[k].executable), name) != 0)
+            if (strcmp(page_program(&r->process[k]), name) != 0)
                 continue;
             known = known || k < i;
             count += r->process[k].merged;

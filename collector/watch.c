@@ -60,7 +60,7 @@ struct process {
     bool replaced, told;
     struct totals sent;
     uint64_t cpu_ns, cpu_before; /* cpu_before: of images that this process ran earlier */
-    char executable[256];
+    char executable[256], name[56];
 };
 
 struct place { /* an arena */
@@ -144,6 +144,7 @@ static struct fact fact_of(const struct process *p, enum fact_kind kind)
     f.heap_tail_unknown = p->flags & PROCESS_MALLCTL;
     f.cpu_ns = p->cpu_ns;
     memcpy(f.executable, p->executable, sizeof f.executable);
+    memcpy(f.name, p->name, sizeof f.name);
     return f;
 }
 
@@ -346,6 +347,7 @@ static struct process *begin_process(struct watch *w, struct place *a, uint32_t 
     p->boot_ns = load_relaxed(&slot->start_boot);
     p->pidfd = -1;
     memcpy(p->executable, slot->executable, sizeof p->executable - 1);
+    memcpy(p->name, slot->name, sizeof p->name - 1);
     uint64_t start = order_ticks_to_ns(w->order, d, load_relaxed(&slot->start));
     p->start_ns = start && start <= w->now ? start : w->now;
     p->number = take_number(w, slot);

@@ -28,6 +28,7 @@
 
 #include "shim/cpu.h"
 #include "shim/descriptor.h"
+#include "shim/program.h"
 #include "shim/real.h"
 #include "shim/sampled.h"
 #include "shim/stack.h"
@@ -47,7 +48,7 @@ static struct {
     int32_t pid;
     uint32_t uid;
     char token[32];
-    char executable[256];
+    struct program program;
     bool has_settings; /* of the run, for an arena of our own */
     uint32_t features;
     uint64_t sample_bytes, lock_sample_ns, supervisor_namespace;
@@ -292,7 +293,8 @@ static uint32_t take_slot(int32_t parent, uint32_t parent_serial, uint32_t flags
     p->start = ticks_now();
     p->parent_serial = parent_serial;
     p->start_boot = boot_ns();
-    memcpy(p->executable, own.executable, sizeof p->executable);
+    memcpy(p->executable, own.program.executable, sizeof p->executable);
+    memcpy(p->name, own.program.name, sizeof p->name);
     shim.process = (uint32_t)index;
     shim.serial = serial;
     store_release(&p->state, (uint32_t)PROCESS_LIVE);
@@ -329,8 +331,7 @@ static bool attach_process(const char *place)
     own.uid = (uint32_t)raw0(SYS_getuid);
     if (attach_arena(place))
         return false;
-    long n = raw4(SYS_readlinkat, AT_FDCWD, (long)"/proc/self/exe", (long)own.executable, sizeof own.executable - 1);
-    own.executable[n > 0 ? n : 0] = 0;
+    program_look(&own.program);
     struct arena *a = shim.view.arena;
     shim.clock = a->clock == CLOCK_KIND_TSC && !may_read_tsc() ? 0 : a->clock;
     shim.stale_ticks = a->ticks_per_second;
@@ -392,8 +393,8 @@ static bool attach_child(void)
 
 static void first_thread_name(struct lane *l)
 {
-    const char *name = own.executable;
-    for (const char *c = own.executable; *c; c++)
+    const char *name = own.program.name[0] ? own.program.name : own.program.executable;
+    for (const char *c = name; *c; c++)
         if (*c == '/')
             name = c + 1;
     for (size_t i = 0; i + 1 < sizeof l->name && name[i]; i++)

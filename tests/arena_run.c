@@ -175,8 +175,8 @@ static void print_sums(FILE *to)
     for (uint32_t i = 0; i < view.arena->s_processes_high; i++) {
         const struct process_slot *p = &view.process[i];
         no_lane += p->s_lost_no_lane;
-        fprintf(to, "process %u pid=%d parent=%d parent_serial=%u flags=%#x uid=%u %s\n", p->serial, p->pid, p->parent,
-                p->parent_serial, p->flags, p->uid, p->executable);
+        fprintf(to, "process %u pid=%d parent=%d parent_serial=%u flags=%#x uid=%u %s %s\n", p->serial, p->pid, p->parent,
+                p->parent_serial, p->flags, p->uid, p->executable, p->name);
     }
     for (uint32_t i = 0; i < view.arena->s_lanes_high; i++) {
         const struct lane *l = &view.lane[i];

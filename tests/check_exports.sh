@@ -18,7 +18,7 @@ nm -D --defined-only "$so" | grep '@' && complain "an exported name has a versio
 
 # what it imports: only these, none newer than glibc 2.17, none of them wrapped, none that musl lacks
 allowed=' __errno_location clock_gettime dirfd environ __environ fileno getauxval memcpy memset memmove memcmp
- pthread_mutex_unlock strcmp strlen strncmp strchr '
+ program_invocation_name __progname_full pthread_mutex_unlock strcmp strlen strncmp strchr '
 nm -D --undefined-only "$so" | sed -nE 's/^ +U ([^@]+)(@.*)?$/\1/p' | sort -u >"$scratch/imported"
 while read -r name; do
     [[ $allowed == *[[:space:]]"$name"[[:space:]]* ]] || complain "imports $name"

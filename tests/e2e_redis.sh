@@ -22,6 +22,7 @@ calls() { sed -n "s/^cmdstat_$1:calls=\([0-9]*\).*/\1/p" "$scratch/stats"; }
 for c in get set incr lpush lpop; do
     is "$c" "$(q ".endpoints[] | select(.endpoint == \"${c^^}\") | .count")" "$(calls "$c")"
 done
+is "service, though the file is another" "$(q '[.endpoints[].service] | unique | join(" ")')" redis-server
 is "errors of INCR" "$(q '.endpoints[] | select(.endpoint == "INCR") | .errors')" 1
 total=$(sed -n 's/^total_commands_processed://p' "$scratch/totals")
 # INFO sees itself started, not the SHUTDOWN that follows it; the unknown command is counted by us alone

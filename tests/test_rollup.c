@@ -224,11 +224,17 @@ static void fact(uint32_t process, uint64_t time_ns, struct fact f)
     rollup_fact(rollup, &item);
 }
 
-static void process_begins(uint32_t process, int32_t pid, const char *executable)
+static void process_begins_as(uint32_t process, int32_t pid, const char *executable, const char *name)
 {
     struct fact f = {.kind = FACT_PROCESS, .pid = pid, .parent = 1, .exit_code = -1, .signal = -1};
     snprintf(f.executable, sizeof f.executable, "%s", executable);
+    snprintf(f.name, sizeof f.name, "%s", name);
     fact(process, T0, f);
+}
+
+static void process_begins(uint32_t process, int32_t pid, const char *executable)
+{
+    process_begins_as(process, pid, executable, "");
 }
 
 static struct span span_of(const char *verb, const char *target, uint32_t status)
@@ -794,6 +800,29 @@ static void test_services_are_named_after_the_command_or_the_executable(void **s
     end();
 }
 
+static void test_a_link_names_the_service_and_the_option_every_name_of_the_file(void **state)
+{
+    static const char *const option[] = {NULL, "shop"};
+    (void)state;
+    for (int named = 0; named < 2; named++) {
+        begin(1 << 20, option[named]);
+        process_begins_as(1, 42, "/usr/bin/redis-check-rdb", "redis-server");
+        process_begins_as(2, 43, "/usr/bin/redis-check-rdb", "redis-sentinel");
+        process_begins(3, 44, "/usr/bin/redis-check-rdb");
+        process_begins_as(4, 45, "/bin/busybox", "ls");
+        tick(1, true);
+        drain();
+        static const char *const want[] = {"redis-server", "redis-sentinel", "redis-check-rdb", "ls"};
+        assert_int_equal(sink.processes, 4);
+        for (uint32_t p = 0; p < sink.processes; p++) {
+            uint32_t number = sink.process[p].process;
+            assert_string_equal(sink.service[p], named && number < 4 ? "shop" : want[number - 1]);
+            assert_string_equal(sink.executable[p], number < 4 ? "/usr/bin/redis-check-rdb" : "/bin/busybox");
+        }
+        end();
+    }
+}
+
 static void test_processes_end_with_their_totals_and_status(void **state)
 {
     (void)state;
@@ -987,6 +1016,7 @@ int main(void)
         TEST(test_spans_are_redacted_and_their_phases_told),
         TEST(test_paths_and_queries_by_setting),
         TEST(test_services_are_named_after_the_command_or_the_executable),
+        TEST(test_a_link_names_the_service_and_the_option_every_name_of_the_file),
         TEST(test_processes_end_with_their_totals_and_status),
         TEST(test_of_ended_processes_a_thousand_are_kept_and_sums_hold),
         TEST(test_in_flight_and_unread_lists),

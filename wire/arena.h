@@ -114,7 +114,7 @@ struct process_slot {
     } ended[2];
     uint32_t ended_valid;
     uint32_t number;
-    uint64_t reserved[7];
+    char name[56]; /* the name that executable was started by (a link's), cut; empty: the file's own */
     char executable[256]; /* /proc/self/exe at start, cut, NUL-terminated */
 };
 _Static_assert(sizeof(struct process_slot) == 512, "process slot is 512 bytes");
