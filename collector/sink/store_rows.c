@@ -5,11 +5,12 @@
  * Context: sink thread
  * Failure: SQLite's code, for store.c to judge; a row that is not whole is none.
  */
-#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/address.h"
 #include "collector/sink/store_inside.h"
 #include "wire/arena.h"
 
@@ -396,28 +397,31 @@ static int apply_status(struct store *s, const struct row_status *r)
     return done(s, &b);
 }
 
-static size_t address_text(const uint8_t *address, size_t len, char *out, size_t room)
+static void bind_address(struct binder *b, const uint8_t *address, size_t len, char text[ADDRESS_TEXT])
 {
-    char host[INET6_ADDRSTRLEN];
-    struct sockaddr_in6 a; /* large enough for both, aligned */
-    if (len > sizeof a || len < sizeof(struct sockaddr_in))
-        return 0;
-    memcpy(&a, address, len);
-    const struct sockaddr_in *four = (const struct sockaddr_in *)&a;
-    if (a.sin6_family == AF_INET6 && len >= sizeof a &&
-        inet_ntop(AF_INET6, &a.sin6_addr, host, sizeof host))
-        return (size_t)snprintf(out, room, "[%s]:%u", host, ntohs(a.sin6_port));
-    if (four->sin_family == AF_INET && inet_ntop(AF_INET, &four->sin_addr, host, sizeof host))
-        return (size_t)snprintf(out, room, "%s:%u", host, ntohs(four->sin_port));
-    return 0;
+    sa_family_t family = AF_UNSPEC;
+    if (len >= sizeof family)
+        memcpy(&family, address, sizeof family);
+    if (family == AF_INET || family == AF_INET6)
+        bind_text_here(b, text, address_text(address, len, text));
+    else
+        bind_null(b);
+}
+
+static void bind_some_text(struct binder *b, const char *text, size_t len)
+{
+    if (len)
+        bind_text_here(b, text, len);
+    else
+        bind_null(b);
 }
 
 static int apply_span(struct store *s, const struct row_span *r)
 {
-    static const char *const why_names[] = {"sample", "error", "slow"};
+    static const char why_names[][8] = {"sample", "error", "slow"};
     const char *tail = (const char *)(r + 1), *why = why_names[r->why <= WHY_SLOW ? r->why : 0];
     static const uint8_t no_trace[16];
-    char peer[64];
+    char peer[ADDRESS_TEXT];
     struct binder b = to(s, PUT_SPAN);
     if (!b.st)
         return done(s, &b);
@@ -426,9 +430,9 @@ static int apply_span(struct store *s, const struct row_span *r)
     bind_u64(&b, (uint64_t)r->pid);
     bind_u64(&b, (uint64_t)r->tid);
     if (memcmp(r->trace, no_trace, sizeof no_trace) != 0)
-        bind_blob(&b, r->trace, sizeof r->trace);
+        sqlite3_bind_blob(b.st, ++b.n, r->trace, sizeof r->trace, SQLITE_STATIC);
     else
-        b.n++;
+        bind_null(&b);
     bind_u64(&b, r->id);
     bind_unless(&b, r->parent, 0);
     bind_u64(&b, r->start_ns);
@@ -440,19 +444,12 @@ static int apply_span(struct store *s, const struct row_span *r)
     bind_unless(&b, r->send_ns, UINT64_MAX);
     bind_unless(&b, r->downstream_ns, 0);
     bind_unless(&b, r->status, 0);
-    if (r->error_len)
-        bind_text(&b, tail + r->target_len, r->error_len);
-    else
-        b.n++;
+    bind_some_text(&b, tail + r->target_len, r->error_len);
     bind_u64(&b, r->error);
     bind_u64(&b, r->answered);
-    bind_text(&b, r->verb, r->verb_len < sizeof r->verb ? r->verb_len : sizeof r->verb);
-    bind_text(&b, tail, r->target_len);
-    size_t peer_len = address_text(r->peer, r->peer_length, peer, sizeof peer);
-    if (peer_len)
-        bind_text(&b, peer, peer_len);
-    else
-        b.n++;
+    bind_text_here(&b, r->verb, r->verb_len < sizeof r->verb ? r->verb_len : sizeof r->verb);
+    bind_text_here(&b, tail, r->target_len);
+    bind_address(&b, r->peer, r->peer_length, peer);
     const uint64_t values[] = {r->bytes_in,       r->bytes_out,  r->body_in,         r->body_out,
                                r->cost.allocated, r->cost.freed, r->cost.allocations};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
@@ -462,11 +459,9 @@ static int apply_span(struct store *s, const struct row_span *r)
     bind_wall(&b, &r->wall, r->downstream_ns, r->duration_ns, r->cpu_known, r->waits_known);
     bind_u64(&b, r->shared);
     bind_u64(&b, r->inferred);
-    bind_text(&b, why, strlen(why));
+    bind_text_here(&b, why, strlen(why));
     sqlite3_bind_double(b.st, ++b.n, r->rate);
-    int rc = done(s, &b);
-    sqlite3_clear_bindings(b.st);
-    return rc;
+    return done(s, &b);
 }
 
 static const char *call_name(uint32_t call)

@@ -46,6 +46,15 @@ static inline void bind_blob(struct binder *b, const void *bytes, size_t len)
 {
     sqlite3_bind_blob(b->st, ++b->n, len ? bytes : "", (int)len, SQLITE_TRANSIENT);
 }
+/* The same for what stays where it is until the statement was stepped, without a copy. */
+static inline void bind_text_here(struct binder *b, const char *text, size_t len)
+{
+    sqlite3_bind_text(b->st, ++b->n, text, (int)len, SQLITE_STATIC);
+}
+static inline void bind_null(struct binder *b)
+{
+    sqlite3_bind_null(b->st, ++b->n);
+}
 /* Steps once, resets; SQLITE_OK or the error. */
 int store_finish(sqlite3_stmt *);
 
