@@ -39,7 +39,10 @@ struct map {
 struct place { /* a process */
     struct place *chain;
     uint32_t number, nowhere; /* object that stands for it, 0: none yet */
+    uint32_t parent;          /* whose map is its own, to be taken when it is asked for; 0: none, or taken */
+    uint32_t heirs;           /* that have not taken theirs yet */
     int32_t pid;
+    bool ended;               /* kept for its heirs */
     struct map *map;
     char executable[256];
 };
@@ -104,29 +107,63 @@ static struct place *make_place(struct objects *o, uint32_t process)
     return p;
 }
 
+static void drop_place(struct objects *o, struct place *p)
+{
+    struct place **link = &o->place[p->number % BUCKETS];
+    while (*link != p)
+        link = &(*link)->chain;
+    *link = p->chain;
+    leave_map(o, p);
+    free(p);
+}
+
+static struct place *leave_parent(struct objects *o, struct place *p)
+{
+    struct place *parent = p->parent ? find_place(o, p->parent) : NULL;
+    p->parent = 0;
+    if (parent)
+        parent->heirs--;
+    return parent;
+}
+
+/* Not when it began: facts of processes come before what their parents told until then. */
+static void inherit(struct objects *o, struct place *p)
+{
+    struct place *parent = leave_parent(o, p);
+    if (!parent)
+        return;
+    inherit(o, parent);
+    if (parent->map && !p->map) {
+        p->map = parent->map;
+        p->map->holders++;
+    }
+    if (parent->ended && !parent->heirs)
+        drop_place(o, parent);
+}
+
 void objects_begin(struct objects *o, uint32_t process, uint32_t parent, int32_t pid, const char *executable)
 {
-    struct place *p = make_place(o, process), *from = parent ? find_place(o, parent) : NULL;
+    struct place *p = make_place(o, process), *from = parent && parent != process ? find_place(o, parent) : NULL;
     if (!p)
         return;
     p->pid = pid;
     strncpy(p->executable, executable, sizeof p->executable - 1);
-    if (from && from->map && !p->map) {
-        p->map = from->map;
-        p->map->holders++;
+    if (from && !p->parent && !p->map) {
+        p->parent = parent;
+        from->heirs++;
     }
 }
 
+/* An heir of one that ends takes the map of that one's parent along: no row of ended ones grows. */
 void objects_end(struct objects *o, uint32_t process)
 {
-    struct place **link = &o->place[process % BUCKETS], *p;
-    while ((p = *link) && p->number != process)
-        link = &p->chain;
-    if (!p)
+    struct place *p = find_place(o, process);
+    if (!p || p->ended)
         return;
-    *link = p->chain;
-    leave_map(o, p);
-    free(p);
+    inherit(o, p);
+    p->ended = true;
+    if (!p->heirs)
+        drop_place(o, p);
 }
 
 /* --- files -------------------------------------------------------------------------------------------------------------- */
@@ -218,6 +255,7 @@ void objects_told(struct objects *o, uint32_t process, const struct told_object 
     struct place *p = make_place(o, process);
     if (!p)
         return;
+    inherit(o, p);
     const char *path = t->path_len ? t->path : p->executable;
     size_t len = t->path_len ? t->path_len : strlen(p->executable);
     uint32_t object = len ? object_of(o, path, len, t, p->pid) : 0;
@@ -237,6 +275,7 @@ struct frame objects_find(struct objects *o, uint32_t process, uint64_t address)
     struct place *p = make_place(o, process);
     if (!p)
         return (struct frame){.address = address};
+    inherit(o, p);
     if (p->map) {
         uint32_t at = first_above(p->map, address - 1);
         if (at < p->map->count && p->map->piece[at].start <= address - 1)

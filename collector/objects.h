@@ -5,7 +5,8 @@
  * Owns:    the map of each process, the list of files over all of them.
  * Context: C. Reads no file: names are found in the sink thread (symbol.h).
  *
- * A file is the same for all processes if path and build id are. A forked child begins with its parent's map.
+ * A file is the same for all processes if path and build id are. A forked child begins with its parent's map, as that is when
+ * the child's first stack comes.
  * Bounds: 4096 files, 65 536 mapped pieces over all processes; beyond them an address lies in no file.
  */
 #ifndef SONDE_OBJECTS_H

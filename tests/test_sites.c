@@ -232,6 +232,26 @@ static void test_a_forked_child_has_its_parents_files_and_then_its_own(void **st
     assert_int_equal(at(3, 0x1500).address, 0x1500);
 }
 
+/* A fact of a process overtakes events by the watermark of their order. */
+static void test_a_child_that_began_first_has_what_its_parent_tells_until_its_first_stack(void **state)
+{
+    (void)state;
+    struct objects *o = sites_objects(sites);
+    objects_begin(o, 1, 0, 100, "/bin/a");
+    objects_begin(o, 2, 1, 200, "/bin/a");
+    objects_begin(o, 3, 2, 300, "/bin/a");
+    tell(1, 0x1000, 0x2000, 0x1000, "/lib/x.so");
+    uint32_t x = at(1, 0x1500).object;
+    objects_end(o, 1); /* a daemon's parents: kept for their heirs */
+    objects_end(o, 2);
+    assert_int_equal(at(3, 0x1500).object, x);
+    assert_int_equal(at(3, 0x1500).address, 0x500);
+    tell(3, 0x3000, 0x4000, 0x3000, "/lib/y.so");
+    assert_int_equal(at(3, 0x3500).address, 0x500);
+    objects_end(o, 3);
+    assert_int_equal(at(3, 0x1500).address, 0x1500); /* nobody's any more */
+}
+
 static void test_a_file_mapped_over_others_takes_their_place(void **state)
 {
     (void)state;
@@ -260,6 +280,7 @@ int main(void)
         TEST(test_addresses_become_those_of_their_file),
         TEST(test_the_same_file_is_one_over_processes),
         TEST(test_a_forked_child_has_its_parents_files_and_then_its_own),
+        TEST(test_a_child_that_began_first_has_what_its_parent_tells_until_its_first_stack),
         TEST(test_a_file_mapped_over_others_takes_their_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
