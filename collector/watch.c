@@ -361,13 +361,36 @@ static struct process *begin_process(struct watch *w, struct place *a, uint32_t 
     return p;
 }
 
+static bool is_new(const struct place *a, uint32_t index)
+{
+    return !a->of_slot[index] && load_acquire(&a->adopted.view.process[index].state) == PROCESS_LIVE;
+}
+
+#define GENERATIONS 64 /* of forks between two looks; beyond them a child has no parent here */
+
+/* After its parent: a child may stand in a slot before it, and has its number, files and connections from there. */
+static void begin_family(struct watch *w, struct place *a, uint32_t index, int generations)
+{
+    const struct arena_view *v = &a->adopted.view;
+    uint32_t parent = load_relaxed(&v->process[index].parent_serial);
+    uint32_t high = load_relaxed(&v->arena->s_processes_high);
+    bool missing = parent && generations && !number_of_serial(w, a, parent);
+    for (uint32_t i = 0; missing && i < high && i < v->processes; i++)
+        if (i != index && is_new(a, i) && load_relaxed(&v->process[i].serial) == parent) {
+            begin_family(w, a, i, generations - 1);
+            break;
+        }
+    if (is_new(a, index)) /* not begun meanwhile, in pages that are damaged */
+        begin_process(w, a, index);
+}
+
 static void scan_slots(struct watch *w, struct place *a)
 {
     const struct arena_view *v = &a->adopted.view;
     uint32_t high = load_relaxed(&v->arena->s_processes_high);
     for (uint32_t i = 0; i < high && i < v->processes && !a->broken; i++)
-        if (!a->of_slot[i] && load_acquire(&v->process[i].state) == PROCESS_LIVE)
-            begin_process(w, a, i);
+        if (is_new(a, i))
+            begin_family(w, a, i, GENERATIONS);
 }
 
 /* --- totals --- */
@@ -473,8 +496,10 @@ static uint32_t hook_lane_begin(void *to, struct drain_lane *l)
     if (!a)
         return 0;
     struct process *p = a->of_slot[l->process_index];
-    if (!p && load_acquire(&a->adopted.view.process[l->process_index].state) == PROCESS_LIVE)
-        p = begin_process(w, a, l->process_index);
+    if (!p && is_new(a, l->process_index)) {
+        begin_family(w, a, l->process_index, GENERATIONS);
+        p = a->of_slot[l->process_index];
+    }
     if (!p || p->serial != l->process_serial)
         return 0;
     if (p->stage == DEAD)

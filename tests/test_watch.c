@@ -358,6 +358,54 @@ static void test_a_second_image_in_one_process_replaces_the_first(void **state)
     close_run(&r);
 }
 
+static bool both_stand(const struct arena_view *v)
+{
+    return __atomic_load_n(&v->process[0].state, __ATOMIC_ACQUIRE) == PROCESS_LIVE &&
+           __atomic_load_n(&v->process[1].state, __ATOMIC_ACQUIRE) == PROCESS_LIVE;
+}
+
+static void test_a_child_in_an_earlier_slot_is_told_after_its_parent(void **state)
+{
+    (void)state;
+    struct run r;
+    open_run(&r);
+    pid_t pid[2] = {spawn_staying(&r.v, 1), spawn_staying(&r.v, 1)};
+    for (int i = 0; i < 2000 && !both_stand(&r.v); i++)
+        usleep(1000);
+    r.v.process[0].parent_serial = r.v.process[1].serial;
+    r.v.arena->s_processes_high = 2;
+    await(&r, FACT_PROCESS, 2);
+    const struct kept *parent = fact_of(&r, FACT_PROCESS, 1), *child = fact_of(&r, FACT_PROCESS, 2);
+    assert_int_equal(parent->fact.pid, r.v.process[1].pid);
+    assert_int_equal(child->fact.pid, r.v.process[0].pid);
+    assert_int_equal(child->fact.parent_process, 1);
+    for (int i = 0; i < 2; i++) {
+        kill(pid[i], SIGKILL);
+        waitpid(pid[i], NULL, 0);
+    }
+    close_run(&r);
+}
+
+static void test_each_is_told_once_in_pages_where_parents_make_a_ring(void **state)
+{
+    (void)state;
+    struct run r;
+    open_run(&r);
+    pid_t pid[2] = {spawn_staying(&r.v, 1), spawn_staying(&r.v, 1)};
+    for (int i = 0; i < 2000 && !both_stand(&r.v); i++)
+        usleep(1000);
+    r.v.process[0].parent_serial = r.v.process[1].serial;
+    r.v.arena->s_processes_high = 2;
+    r.v.process[1].parent_serial = r.v.process[0].serial;
+    await(&r, FACT_PROCESS, 2);
+    assert_int_equal(count_of(&r, FACT_PROCESS), 2);
+    for (int i = 0; i < 2; i++) {
+        kill(pid[i], SIGKILL);
+        waitpid(pid[i], NULL, 0);
+    }
+    close_run(&r);
+}
+
 static void test_status_comes_from_the_parents_wait(void **state)
 {
     (void)state;
@@ -878,6 +926,8 @@ int main(void)
         cmocka_unit_test(test_a_process_that_was_over_before_we_looked),
         cmocka_unit_test(test_children_churn_and_sums_are_exact),
         cmocka_unit_test(test_a_second_image_in_one_process_replaces_the_first),
+        cmocka_unit_test(test_a_child_in_an_earlier_slot_is_told_after_its_parent),
+        cmocka_unit_test(test_each_is_told_once_in_pages_where_parents_make_a_ring),
         cmocka_unit_test(test_status_comes_from_the_parents_wait),
         cmocka_unit_test(test_a_process_of_another_namespace_is_found),
         cmocka_unit_test(test_ended_threads_give_their_lanes_and_keep_their_totals),
