@@ -184,7 +184,7 @@ static void name_made_code(const struct symbols *s, const struct object *o, uint
 {
     char path[4096];
     uint64_t offset, in_file;
-    if (symbol_jit_find(o->pid, address, t))
+    if (symbol_jit_find(o->pid, s->live, address, t))
         return;
     if (!s->live || !symbol_mapped_file(o->pid, address - 1, path, sizeof path, &offset)) {
         add(t, "[jit]");

@@ -17,7 +17,7 @@
 #include "collector/sink/rows.h"
 
 struct symbols;
-/* `live`: /proc and /tmp/perf-PID.map are those of the processes that are watched (no replay). NULL: no memory. */
+/* `live`: /proc is that of the processes that are watched (no replay). NULL: no memory. */
 struct symbols *symbols_new(bool live);
 void symbols_free(struct symbols *);
 
@@ -46,7 +46,7 @@ void symbol_file_rest(void); /* a second is over */
 bool symbol_file_address(struct symbol_file *, uint64_t offset, uint64_t *address);
 
 /* The name of made code; false: no map, or not in it. */
-bool symbol_jit_find(int32_t pid, uint64_t address, struct frame_text *);
+bool symbol_jit_find(int32_t pid, bool live, uint64_t address, struct frame_text *);
 void symbol_jit_rest(void); /* a second is over */
 /* The file that is mapped at the address, and how far into it that is; false: none. */
 bool symbol_mapped_file(int32_t pid, uint64_t address, char *path, size_t room, uint64_t *offset);

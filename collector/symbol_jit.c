@@ -61,11 +61,11 @@ void symbol_jit_rest(void)
     looked = 0;
 }
 
-bool symbol_jit_find(int32_t pid, uint64_t address, struct frame_text *t)
+bool symbol_jit_find(int32_t pid, bool live, uint64_t address, struct frame_text *t)
 {
     char path[64], name[SYMBOL_TEXT - 16];
     bool found = false;
-    for (int i = 0; i < 2 && !found && pid > 0 && looked < SECOND_MOST; i++) {
+    for (int i = 0; i < 1 + live && !found && pid > 0 && looked < SECOND_MOST; i++) {
         if (i)
             snprintf(path, sizeof path, "/proc/%d/root/tmp/perf-%d.map", pid, pid);
         else
