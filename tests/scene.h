@@ -591,11 +591,30 @@ static inline void check_sums(void)
     assert_true(scene.flow.outside_out <= scene.flow.bytes_out);
 }
 
+/* Every allocation was sampled: each must have gone where its bytes went. */
+static inline void check_samples(void)
+{
+    uint64_t of[256] = {0}, sampled[256] = {0};
+    bool shared[256] = {false};
+    for (int i = 0; i < scene.spans; i++) {
+        uint32_t endpoint = rollup_place(NULL, &scene.span[i]).endpoint % 256;
+        of[endpoint] += scene.span[i].cost.allocated;
+        shared[endpoint] |= scene.span[i].shared != 0; /* a block is one request's, its bytes are divided */
+    }
+    for (uint32_t i = 1; sites_at(scene.sites, i)->row.stack; i++)
+        sampled[sites_at(scene.sites, i)->row.endpoint % 256] += sites_at(scene.sites, i)->row.amount;
+    for (int e = 1; e < 256; e++)
+        if (!shared[e])
+            assert_int_equal(of[e], sampled[e]);
+}
+
 /* The stream ends: in-flight requests are named, the sums are checked. */
 static inline void scene_end(void)
 {
     pipeline_end(scene.pipeline, scene.now);
     check_sums();
+    if (scene.sampling)
+        check_samples();
 }
 
 static inline void scene_close(void)

@@ -1,51 +1,7 @@
 /*
  * test_activity.c - whose cost is it: the six rules, each as a story of threads.
  */
-#include "tests/scene.h"
-
-static struct actor *a, *b;
-
-static int begin(void **state)
-{
-    (void)state;
-    scene_open();
-    process_begins(1, 100, 0);
-    a = thread_in(1, 1);
-    b = thread_in(2, 1);
-    return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    scene_close();
-    return 0;
-}
-
-/* Every allocation was sampled: each must have gone where its bytes went. */
-static void check_samples(void)
-{
-    uint64_t of[256] = {0}, sampled[256] = {0};
-    bool shared[256] = {false};
-    for (int i = 0; i < scene.spans; i++) {
-        uint32_t endpoint = rollup_place(NULL, &scene.span[i]).endpoint % 256;
-        of[endpoint] += scene.span[i].cost.allocated;
-        shared[endpoint] |= scene.span[i].shared != 0; /* a block is one request's, its bytes are divided */
-    }
-    for (uint32_t i = 1; sites_at(scene.sites, i)->row.stack; i++)
-        sampled[sites_at(scene.sites, i)->row.endpoint % 256] += sites_at(scene.sites, i)->row.amount;
-    for (int e = 1; e < 256; e++)
-        if (!shared[e])
-            assert_int_equal(of[e], sampled[e]);
-}
-
-static void finish(void)
-{
-    process_exits(1);
-    scene_end();
-    if (scene.sampling)
-        check_samples();
-}
+#include "tests/story.h"
 
 static void costs(const char *target, uint64_t allocated, uint64_t freed)
 {
@@ -715,7 +671,7 @@ static void test_the_sums_hold_while_requests_are_in_progress(void **state)
     finish();
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, story_begin, story_end)
 
 int main(void)
 {

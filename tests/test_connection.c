@@ -2,32 +2,7 @@
  * test_connection.c - connections: what counts as one, whose bytes are in what order, who reads them, when they end.
  */
 #include <errno.h>
-#include "tests/scene.h"
-
-static struct actor *a, *b;
-
-static int begin(void **state)
-{
-    (void)state;
-    scene_open();
-    process_begins(1, 100, 0);
-    a = thread_in(1, 1);
-    b = thread_in(2, 1);
-    return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    scene_close();
-    return 0;
-}
-
-static void finish(void)
-{
-    process_exits(1);
-    scene_end();
-}
+#include "tests/story.h"
 
 static void answers(struct actor *t, uint64_t connection, const char *request)
 {
@@ -711,7 +686,7 @@ static void test_beyond_the_bound_the_longest_idle_makes_room(void **state)
     scene_close();
     options_init(&scene.options);
     scene.options.connections = 64;
-    begin(NULL);
+    story_begin(NULL);
     for (uint64_t i = 1; i <= 200; i++) {
         accepts(a, i);
         answers(a, i, GET("/x"));
@@ -732,7 +707,7 @@ static void test_beyond_the_bound_of_requests_the_oldest_ends_unfinished(void **
     scene_close();
     options_init(&scene.options);
     scene.options.open_spans = 64;
-    begin(NULL);
+    story_begin(NULL);
     for (uint64_t i = 1; i <= 100; i++) {
         char request[64];
         snprintf(request, sizeof request, "GET /%d HTTP/1.1\r\n\r\n", (int)i);
@@ -778,7 +753,7 @@ static void test_idle_connections_hold_no_parser_state(void **state)
     assert_int_equal(scene.flow.outside_in, 0);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, story_begin, story_end)
 
 int main(void)
 {

@@ -2,33 +2,14 @@
  * test_heap.c - sampled blocks: what they stand for, whose they are, which live, what a request retained, the bounds.
  */
 #include <math.h>
-#include "tests/scene.h"
+#include "tests/story.h"
 #include "collector/heap.h"
-
-static struct actor *a;
 
 static int begin(void **state)
 {
-    (void)state;
     options_init(&scene.options);
     scene.options.sample_bytes = 0; /* a sample stands for itself */
-    scene_open();
-    process_begins(1, 100, 0);
-    a = thread_in(1, 1);
-    return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    scene_close();
-    return 0;
-}
-
-static void finish(void)
-{
-    process_exits(1);
-    scene_end();
+    return story_begin(state);
 }
 
 /* A request for `target` in which blocks first … first + blocks - 1 of 1000 bytes are sampled. */
@@ -201,7 +182,7 @@ static void test_without_stacks_retained_is_unknown(void **state)
 static void test_a_process_whose_stacks_are_not_walked_is_unknown(void **state)
 {
     (void)state;
-    struct actor *b = thread_in(2, 2);
+    b = thread_in(2, 2);
     struct fact f = {.kind = FACT_PROCESS, .pid = 200, .flags = PROCESS_NO_STACKS, .exit_code = -1, .signal = -1};
     play_fact(&f, NULL, 2);
     accepts(b, 2);
@@ -235,7 +216,7 @@ static void test_a_free_may_come_before_its_allocation(void **state)
 static void test_a_childs_serials_are_its_own(void **state)
 {
     (void)state;
-    struct actor *b = thread_in(2, 2);
+    b = thread_in(2, 2);
     accepts(a, 1);
     asks("/x", 1, 1);
     process_begins(2, 200, 1);
@@ -386,7 +367,7 @@ static void test_more_stacks_than_the_bound_count_as_other(void **state)
     assert_int_equal(other, 51);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, story_end)
 
 int main(void)
 {

@@ -1,31 +1,13 @@
 /*
  * test_span.c - requests: when they count, what their times are, which bytes are theirs.
  */
-#include "tests/scene.h"
-
-static struct actor *a;
+#include "tests/story.h"
 
 static int begin(void **state)
 {
-    (void)state;
-    scene_open();
-    process_begins(1, 100, 0);
-    a = thread_in(1, 1);
+    story_begin(state);
     accepts(a, 1);
     return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    scene_close();
-    return 0;
-}
-
-static void finish(void)
-{
-    process_exits(1);
-    scene_end();
 }
 
 static void test_pipelined_requests_get_their_answers_in_order(void **state)
@@ -319,7 +301,7 @@ static void test_ids_are_never_given_twice(void **state)
         assert_true(scene.span[i].id > scene.span[i - 1].id);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, story_end)
 
 int main(void)
 {

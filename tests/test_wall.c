@@ -1,34 +1,15 @@
 /*
  * test_wall.c - CPU and waits of requests: whose they are, and where the time between first and last byte went.
  */
-#include "tests/scene.h"
+#include "tests/story.h"
 
 #define US UINT64_C(1000)
 
-static struct actor *a, *b;
-
 static int begin(void **state)
 {
-    (void)state;
-    scene_open();
+    story_begin(state);
     scene.measured = true;
-    process_begins(1, 100, 0);
-    a = thread_in(1, 1);
-    b = thread_in(2, 1);
     return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    scene_close();
-    return 0;
-}
-
-static void finish(void)
-{
-    process_exits(1);
-    scene_end();
 }
 
 static const struct span *measured(const char *target)
@@ -532,7 +513,7 @@ static void test_an_opened_connection_of_nobody_stays_outside(void **state)
     assert_int_equal(measured("/one")->cost.cpu_ns, 3 * US);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, story_end)
 
 int main(void)
 {
