@@ -4,6 +4,7 @@
 # A test is a built program build/tests/test_* (units), a script tests/{e2e,live,check}_*.sh, or a program
 # build/tests/live_* that has no script: that one must behave the same bare and under `sonde run` (exit code, stdout).
 # 0 pass, 77 skip (the reason is its last line), everything else fails. Logs: build/test-logs/.
+# The ten that took longest are listed at the end.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 BUILD=${BUILD:-build}
@@ -35,13 +36,14 @@ both() { # a live program: bare, then watched; same exit code, same output
     rm -rf "$scratch"
 }
 
-passed=0 failed=0 skipped=0 reasons=()
+passed=0 failed=0 skipped=0 reasons=() took=()
 one() { # name command...
     local name=$1 rc start=$SECONDS
     shift
     wanted "$name" || return 0
     timeout -k 10 "$limit" "$@" >"$logs/$name.log" 2>&1 </dev/null
     rc=$?
+    took+=("$((SECONDS - start)) $name")
     case $rc in
     0) passed=$((passed + 1)); printf 'ok    %s (%ds)\n' "$name" $((SECONDS - start)) ;;
     77) skipped=$((skipped + 1)); reasons+=("$name: $(tail -n 1 "$logs/$name.log")"); printf 'skip  %s\n' "$name" ;;
@@ -61,6 +63,10 @@ for t in "$BUILD"/tests/live_*; do
 done
 for t in tests/live_*.sh tests/e2e_*.sh; do [ -e "$t" ] && one "$(basename "$t" .sh)" bash "$t"; done
 
+slowest() {
+    printf '%s\n' "${took[@]}" | sort -rn | head -n 10 | awk '{printf "%s%s %ds", n++ ? ", " : "slowest: ", $2, $1} END {print ""}'
+}
+[ ${#took[@]} -le 10 ] || slowest
 for r in "${reasons[@]+"${reasons[@]}"}"; do echo "skipped: $r"; done
 if [ $skipped -gt 0 ]; then
     echo "$passed passed, $failed failed, $skipped skipped"
