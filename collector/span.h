@@ -24,7 +24,7 @@ struct cost {
  */
 struct wall {
     uint64_t cpu_ns, lock_ns, disk_ns, sleep_ns;
-    uint64_t runqueue_ns; /* ready to run without a processor: by the kernel's count of waits, else concluded (wall.h) */
+    uint64_t runqueue_ns; /* ready to run without a processor: by the kernel's count of waits (wall.h) */
 };
 
 static inline uint64_t wall_sum(const struct wall *w)

@@ -17,13 +17,8 @@ void wall_charge_any(struct exchange *e, const struct stretch *s, const struct c
     p->wall.lock_ns += wall_take(&room, c->lock_ns);
     p->wall.disk_ns += wall_take(&room, c->disk_ns);
     p->wall.sleep_ns += wall_take(&room, c->sleep_ns);
-    if (s->calm && s->ready) {
+    if (s->calm && s->ready)
         p->wall.runqueue_ns += wall_take(&room, room);
-    } else if (s->calm) {
-        uint64_t between = s->entry_ns > from ? s->entry_ns - from : 0, spent = lasted - room;
-        if (between > spent)
-            p->wall.runqueue_ns += wall_take(&room, between - spent);
-    }
     if (e->children) { /* what it did itself meanwhile is not waiting for them */
         uint64_t since = e->child_since > from ? e->child_since : from, spent = lasted - room;
         if (to > since)

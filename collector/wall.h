@@ -6,10 +6,9 @@
  * Context: P
  *
  * CPU and waits of one thread exclude each other, so within an interval they are cut to what it lasted, CPU first. What
- * is left of an interval in which the thread never gave its processor up itself, it stood in the run queue: the kernel's
- * count says so. Else, of the time between two calls when it was in no wait that is seen, it waited for the processor:
- * concluded, not seen. A call that blocks on a connection of the request's own (its client is slow) is no wait of
- * these: unknown.
+ * is left of an interval in which the thread never gave its processor up itself but in waits that are timed, it stood in
+ * the run queue: the kernel's count says so. Else it waited in a way that nobody timed (its client is slow, a pipe, a
+ * child, a page fault), or for the processor besides: unknown.
  */
 #ifndef SONDE_WALL_H
 #define SONDE_WALL_H
@@ -21,7 +20,7 @@ struct stretch {
     uint64_t from_ns, to_ns;
     uint64_t entry_ns; /* the call that ends it began */
     bool calm;         /* its CPU and waits are known, and the thread did not poll or idle in it */
-    bool ready;        /* the thread never gave its processor up itself: what was not CPU was the run queue, seen */
+    bool ready;        /* it gave its processor up in timed waits at most: the rest was the run queue */
     bool calls_out;    /* the call that ends it waited for an outbound connection */
 };
 
@@ -49,8 +48,6 @@ static inline void wall_charge(struct exchange *e, const struct stretch *s, cons
     p->wall.cpu_ns += cpu;
     if (s->calm && s->ready)
         p->wall.runqueue_ns += lasted - cpu;
-    else if (s->calm && s->entry_ns > s->from_ns + cpu)
-        p->wall.runqueue_ns += s->entry_ns - s->from_ns - cpu;
 }
 /* It is final: nothing exceeds its duration. */
 void wall_finish(struct exchange *);

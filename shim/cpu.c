@@ -83,11 +83,13 @@ uint64_t cpu_read(void)
         self.cpu = CPU_UNREAD; /* until the event that carries it stands */
     if (cpu.how != CPU_RSEQ || !is_registered())
         return UINT64_MAX;
+    bool counted = self.waits_known && cpu_mark_stands(); /* at the end of a wait, just now */
     cpu_set_mark();
     if (raw2(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, (long)&t))
         return UINT64_MAX;
-    self.waits_known = 0;
-    if (shim.waits) /* else nobody asks for the run queue */
+    if (!counted)
+        self.waits_known = 0;
+    if (!counted && shim.waits) /* else nobody asks for the run queue */
         cpu_count_waits();
     uint64_t ns = (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
     return ns ? ns : 1;
@@ -105,6 +107,20 @@ static bool read_waits(uint64_t *count)
 void cpu_count_waits(void)
 {
     self.waits_known = read_waits(&self.waits);
+}
+
+void cpu_timed_end(void)
+{
+    if (!cpu.reads || cpu.how != CPU_RSEQ)
+        return;
+    bool known = self.waits_known;
+    uint64_t before = self.waits;
+    if (self.cpu == CPU_READ)
+        self.cpu = CPU_UNREAD;
+    cpu_set_mark();
+    cpu_count_waits();
+    if (known && self.waits_known)
+        self.waits_timed += self.waits - before;
 }
 
 enum cpu_switched cpu_has_waited(void)

@@ -109,11 +109,24 @@ static inline enum cpu_switched cpu_was_switched(void)
 }
 
 /*
+ * Around a wait that is timed: the turns given up in it are known for what they are (event_block.waits). The second
+ * after a switch that was such a wait.
+ */
+void cpu_count_waits(void);
+void cpu_timed_end(void);
+
+static inline void cpu_timed_begin(void)
+{
+    cpu_mark_begin();
+    if (cpu.reads && cpu.how == CPU_RSEQ && !self.waits_known)
+        cpu_count_waits();
+}
+
+/*
  * The same for calls that seldom wait, on files: there a switch is mostly another thread's turn on a busy machine, and
  * no wait of this one. The kernel counts the two apart (getrusage, 0.3 us); asked before the first such call after a
  * switch, and again when one was seen during the call. CPU_STAYED: it did not wait.
  */
-void cpu_count_waits(void);
 enum cpu_switched cpu_has_waited(void);
 
 static inline void cpu_wait_begin(void)

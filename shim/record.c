@@ -186,7 +186,7 @@ static void fill_block(struct event_block *b, const struct lane *l, uint64_t cpu
                               .disk = l->disk,
                               .sleep = l->sleep,
                               .cpu_ns = cpu_ns,
-                              .waits = cpu_ns && self.waits_known ? self.waits + 1 : 0};
+                              .waits = cpu_ns && self.waits_known ? self.waits - self.waits_timed + 1 : 0};
 }
 
 static inline uint32_t squeeze(uint64_t ticks)

@@ -41,6 +41,7 @@ struct thread_local_block {
     uint32_t cpu; /* enum cpu_knowledge: is the CPU clock of this thread's last event known? */
     uint32_t waits_known; /* `waits` was read and no switch seen since */
     uint64_t waits;       /* times that the thread gave its processor up itself */
+    uint64_t waits_timed; /* of them, in waits that are in the totals */
 };
 enum cpu_knowledge { CPU_UNREAD, CPU_READ, CPU_UNREADABLE };
 extern __thread struct thread_local_block self __attribute__((tls_model("initial-exec"), visibility("hidden")));

@@ -109,7 +109,7 @@ void stall_begin(struct stall *s, enum call call)
     if (!s->lane)
         return;
     s->since = call_enter(s->lane, &s->before, call, 0);
-    cpu_mark_begin();
+    cpu_timed_begin();
 }
 
 void stall_disk_begin(struct stall *s, enum call call)
@@ -129,6 +129,12 @@ static inline uint64_t wait_over(const struct stall *s, enum cpu_switched switch
     return now >= s->since + shortest ? now : 0;
 }
 
+static inline void add_wait(uint64_t *total, uint64_t ticks)
+{
+    add_own(total, ticks);
+    cpu_timed_end();
+}
+
 /* The same; 0 also where it is not ours to count. */
 static uint64_t stall_end(const struct stall *s, uint64_t least, bool disk)
 {
@@ -144,7 +150,7 @@ void stall_locked(const struct stall *s)
     uint64_t now = stall_end(s, 1, false);
     if (!now)
         return;
-    add_own(&s->lane->lock, now - s->since);
+    add_wait(&s->lane->lock, now - s->since);
     sample(s->lane, s->since, now);
 }
 
@@ -152,21 +158,21 @@ void stall_joined(const struct stall *s)
 {
     uint64_t now = stall_end(s, 1, false);
     if (now)
-        add_own(&s->lane->lock, now - s->since);
+        add_wait(&s->lane->lock, now - s->since);
 }
 
 void stall_slept(const struct stall *s)
 {
     uint64_t now = stall_end(s, 1, false);
     if (now)
-        add_own(&s->lane->sleep, now - s->since);
+        add_wait(&s->lane->sleep, now - s->since);
 }
 
 void stall_read(const struct stall *s)
 {
     uint64_t now = stall_end(s, shim.long_ticks, true);
     if (now)
-        add_own(&s->lane->disk, now - s->since);
+        add_wait(&s->lane->disk, now - s->since);
 }
 
 /* Asked once per descriptor, after a wait that dwarfs the question; never where system calls may be forbidden. */
@@ -188,14 +194,14 @@ void stall_file_slow(const struct stall *s, int fd)
 {
     uint64_t now = wait_over(s, cpu_wait_end(), shim.long_ticks);
     if (now && is_file(fd))
-        add_own(&s->lane->disk, now - s->since);
+        add_wait(&s->lane->disk, now - s->since);
 }
 
 void stall_borrowed_slow(const struct stall *s)
 {
     uint64_t now = wait_over(s, cpu_wait_end(), shim.long_ticks);
     if (now)
-        add_own(&s->lane->disk, now - s->since);
+        add_wait(&s->lane->disk, now - s->since);
 }
 
 void stall_turn_begin(struct stall *s, enum call call)
@@ -205,7 +211,7 @@ void stall_turn_begin(struct stall *s, enum call call)
         return;
     wait_begin(s->lane, &s->before, call);
     s->since = load_relaxed(&s->lane->call_since);
-    cpu_mark_begin();
+    cpu_timed_begin();
 }
 
 void stall_turn_end(const struct stall *s)
@@ -215,7 +221,7 @@ void stall_turn_end(const struct stall *s)
     bool waited = cpu_was_switched() != CPU_STAYED;
     wait_end(s->lane, &s->before);
     if (waited && self.wait_return > s->since) {
-        add_own(&s->lane->lock, self.wait_return - s->since);
+        add_wait(&s->lane->lock, self.wait_return - s->since);
         self.turn_waits += self.wait_return - s->since;
     }
 }

@@ -31,8 +31,8 @@ static uint64_t own_clock(void)
     return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
 }
 
-/* Makes an event; what the clock in it says, 0: none. */
-static uint64_t event_clock(void)
+/* Makes an event; its block, NULL: none. */
+static const struct event_block *event_block(void)
 {
     struct lane *l = lane_here();
     struct observation o = {.type = EVENT_TURN, .descriptor = -1, .time = ticks_now()};
@@ -42,7 +42,14 @@ static uint64_t event_clock(void)
     for (uint32_t at = CHUNK_HEADER; at < c->committed; at += next->size)
         e = next = (const void *)((const char *)c + at);
     assert_non_null(e);
-    return e->flags & EVENT_HAS_BLOCK ? ((const struct event_block *)(e + 1))->cpu_ns : 0;
+    return e->flags & EVENT_HAS_BLOCK ? (const struct event_block *)(e + 1) : NULL;
+}
+
+/* What the clock in a new event says, 0: none. */
+static uint64_t event_clock(void)
+{
+    const struct event_block *b = event_block();
+    return b ? b->cpu_ns : 0;
 }
 
 static void nap(void)
@@ -156,6 +163,34 @@ static void test_wait_is_told_from_anothers_turn(void **state)
     sched_setaffinity(0, sizeof before, &before);
 }
 
+static uint64_t waits_told(void)
+{
+    const struct event_block *b = event_block();
+    assert_non_null(b);
+    assert_true(b->cpu_ns);
+    assert_true(b->waits);
+    return b->waits;
+}
+
+/* A wait that is in the totals leaves the count as it was, one that is not raises it: no run queue then (collector/wall.h). */
+static void test_count_tells_of_waits_that_are_not_timed_only(void **state)
+{
+    (void)state;
+    nap();
+    uint64_t before = waits_told();
+    for (int i = 0; i < 3; i++) {
+        cpu_timed_begin();
+        nap();
+        cpu_timed_end();
+    }
+    assert_int_equal(waits_told(), before);
+    nap();
+    cpu_timed_begin();
+    nap();
+    cpu_timed_end();
+    assert_int_equal(waits_told(), before + 1);
+}
+
 static void test_child_of_fork_begins_anew(void **state)
 {
     (void)state;
@@ -200,7 +235,7 @@ static int attach(void **state)
     int fd = arena_create(ARENA_DEFAULT_BYTES, "cpu", &view);
     if (fd < 0)
         return -1;
-    view.arena->features |= FEATURE_CPU;
+    view.arena->features |= FEATURE_CPU | FEATURE_WAITS;
     view.arena->clock = CLOCK_KIND_MONOTONIC;
     snprintf(place, sizeof place, "%d:%d:cpu", getpid(), fd);
     real_resolve();
@@ -218,6 +253,7 @@ int main(void)
         cmocka_unit_test(test_lost_event_leaves_the_clock_to_the_next),
         cmocka_unit_test(test_mark_tells_a_wait_and_keeps_the_note),
         cmocka_unit_test(test_wait_is_told_from_anothers_turn),
+        cmocka_unit_test(test_count_tells_of_waits_that_are_not_timed_only),
         cmocka_unit_test(test_child_of_fork_begins_anew),
         cmocka_unit_test(test_filter_ends_it),
     };

@@ -96,7 +96,8 @@ struct event_block {
     uint64_t allocated, freed, allocations; /* the thread's, since it started */
     uint64_t lock, disk, sleep;             /* ticks spent in them */
     uint64_t cpu_ns;                        /* thread CPU clock; 0: not read */
-    uint64_t waits; /* with cpu_ns: how often the thread gave its processor up itself (ru_nvcsw), plus 1; 0: not read */
+    uint64_t waits; /* with cpu_ns: how often the thread gave its processor up itself (ru_nvcsw) outside the waits that
+                       lock, disk and sleep have, plus 1; 0: not read */
 };
 _Static_assert(sizeof(struct event_block) == 64, "layout");
 
