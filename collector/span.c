@@ -265,6 +265,18 @@ void span_give_up(struct spans *s, struct exchange *e)
     leave(s, e);
 }
 
+/* In steps of a size for which compilers store zeros: `rep stos`, for all of it at once, takes 15 ns to begin. */
+static inline void clear(struct exchange *e)
+{
+    const size_t bytes = offsetof(struct exchange, span) + offsetof(struct span, verb), step = 64;
+    size_t at = 0;
+    char *p = (char *)e;
+#pragma GCC unroll 16
+    for (; at + step <= bytes; at += step)
+        memset(p + at, 0, step);
+    memset(p + at, 0, bytes - at);
+}
+
 static struct exchange *take_free(struct spans *s)
 {
     if (!s->free && s->used == s->limit)
@@ -275,7 +287,7 @@ static struct exchange *take_free(struct spans *s)
     else
         index = ++s->used;
     struct exchange *e = &s->pool[index];
-    memset(e, 0, offsetof(struct exchange, span) + offsetof(struct span, verb));
+    clear(e);
     e->span.peer_length = e->span.local_length = 0;
     return e;
 }
@@ -310,7 +322,7 @@ static void take_parent(struct spans *s, struct dialogue *d, struct exchange *e,
 }
 
 static uint32_t begin_request(struct spans *s, struct dialogue *d, const struct message *m, enum way way,
-                              uint64_t position, const struct moment *now)
+                              uint64_t at, const struct moment *now)
 {
     struct exchange *e = take_free(s);
     uint32_t index = spans_index(s, e);
@@ -320,7 +332,7 @@ static uint32_t begin_request(struct spans *s, struct dialogue *d, const struct 
     p->retained = UINT64_MAX;
     e->stream = m->stream;
     e->lane = now->lane;
-    e->began[way] = position + m->at;
+    e->began[way] = at;
     p->side = d->side;
     p->protocol = d->protocol;
     p->process = now->process;
@@ -544,13 +556,48 @@ static void on_upgrade(struct spans *s, struct dialogue *d)
         time_is_over(s, e);
 }
 
+/* What its three parts would say. */
+static uint32_t whole_request(struct spans *s, struct dialogue *d, const struct message *m, enum way way,
+                              uint64_t position, const struct moment *now)
+{
+    uint32_t index = begin_request(s, d, m, way, position + m->begin, now);
+    struct exchange *e = &s->pool[index];
+    request_head(e, m);
+    uint64_t wire = take_bytes(d, way, position + m->at, m->wire_bytes, now->time_ns);
+    request_end(s, d, e, m, way, wire, now->time_ns);
+    return index;
+}
+
+static void whole_response(struct spans *s, struct dialogue *d, const struct message *m, enum way way,
+                           uint64_t position, const struct moment *now)
+{
+    uint64_t wire = take_bytes(d, way, position + m->at, m->wire_bytes, now->time_ns);
+    if (d->given_up) {
+        d->given_up--; /* it belongs to none that we know */
+        d->astray = false;
+        return;
+    }
+    struct exchange *e = m->stream ? of_stream(s, d, m->stream) : d->pending ? &s->pool[d->pending] : NULL;
+    if (!e)
+        return;
+    response_begin(e, way, position + m->begin, now->time_ns);
+    response_head(e, m);
+    response_end(s, d, e, m, way, wire, now->time_ns);
+}
+
 uint32_t span_message(struct spans *s, struct dialogue *d, const struct message *m, enum way fed, uint64_t position,
                       const struct moment *now)
 {
-    bool asks = m->part <= REQUEST_END;
+    bool asks = m->part <= REQUEST_END || m->part == REQUEST;
     enum way way = asks == (d->side == SIDE_SERVER) ? IN : OUT;
+    if (m->part == REQUEST)
+        return whole_request(s, d, m, way, position, now);
+    if (m->part == RESPONSE) {
+        whole_response(s, d, m, way, position, now);
+        return 0;
+    }
     if (m->part == REQUEST_BEGIN)
-        return begin_request(s, d, m, way, position, now);
+        return begin_request(s, d, m, way, position + m->at, now);
     if (m->part == STRAY)
         way = fed;
     uint64_t at = way == fed ? position + m->at : d->fed[way];

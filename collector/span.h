@@ -197,7 +197,7 @@ void spans_start(struct spans *, uint64_t time_ns); /* span ids count from here,
 
 /*
  * One message of a dialogue. `way` and `position` are those of the bytes in hand before the feed or skip call. Returns
- * the exchange that a REQUEST_BEGIN made, else 0.
+ * the exchange that a REQUEST_BEGIN or REQUEST made, else 0.
  */
 uint32_t span_message(struct spans *, struct dialogue *, const struct message *, enum way, uint64_t position,
                       const struct moment *);

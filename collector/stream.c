@@ -270,7 +270,7 @@ static void on_message(void *to, const struct message *m)
     uint32_t begun = span_message(f->cs->spans, d, m, f->way, d->fed[f->way], f->moment);
     if (begun)
         take_addresses(&spans_at(f->cs->spans, begun)->span, f->c);
-    if (m->part <= REQUEST_HEAD)
+    if (m->part <= REQUEST_HEAD || m->part == REQUEST)
         f->c->messages_begun = true;
 }
 

@@ -49,6 +49,10 @@ enum verdict { MORE, OK, NOT_MINE, BROKEN, LOST_STEP };
  * `verb` names its kind. STRAY: bytes of a direction that belong to no message (empty lines after
  * the last one, bytes that passed while the parser had lost step between messages).
  *
+ * A message that began and ended in this call may be told as one part in the place of its three:
+ * REQUEST (BEGIN, HEAD, END) or RESPONSE. It says what its END would, and HEAD's fields; `begin` and
+ * `head` are the `at` of the other two.
+ *
  * HEAD may be missing where END is told: the head was never complete (`truncated`) or never seen
  * (`inferred`).
  *
@@ -88,7 +92,9 @@ enum part {
     RESPONSE_END,
     UPGRADE,
     PUSH,
-    STRAY
+    STRAY,
+    REQUEST, /* whole */
+    RESPONSE
 };
 
 struct slice {
@@ -102,10 +108,10 @@ struct slice {
 #define ERROR_TEXT_MAX 31
 
 /*
- * wire_bytes and body_bytes are those of this message since its BEGIN, head included, as known at
- * this part; the END part has the final ones. Per direction the sum of wire_bytes over END,
- * INTERIM, PUSH and STRAY parts, once end() was called, is the number of bytes fed and skipped
- * before UPGRADE, so long as no verdict was BROKEN.
+ * wire_bytes and body_bytes are those of this message, head included; told where bytes end: END,
+ * INTERIM, PUSH, STRAY, REQUEST, RESPONSE. Per direction the sum of wire_bytes over those parts,
+ * once end() was called, is the number of bytes fed and skipped before UPGRADE, so long as no
+ * verdict was BROKEN.
  *
  * `at` is how many bytes of the current feed or skip call had been consumed when the part happened:
  * 0 < at <= len for HEADs and ENDs; BEGIN has the offset of its first byte, 0 when that came in an
@@ -118,7 +124,7 @@ struct message {
     enum part part;
     uint32_t stream;
     uint32_t status; /* INTERIM, RESPONSE_HEAD, RESPONSE_END: HTTP status; 0 unknown or Redis */
-    uint64_t at;
+    uint64_t at, begin, head; /* the latter two: REQUEST, RESPONSE */
     uint64_t wire_bytes, body_bytes;
     /* REQUEST_HEAD: method and target; Redis: command in upper case, none. PUSH: its kind */
     struct slice verb, target;

@@ -63,6 +63,7 @@ struct redis_requests {
     uint64_t wire, body, left;
     uint64_t value; /* of the number in hand */
     uint64_t args;  /* still to come, the one in hand included */
+    uint64_t plain; /* a first word, as 8 bytes, that is KIND_PLAIN */
     uint32_t index; /* of the argument in hand */
     uint32_t argc;
     uint8_t phase, digits;

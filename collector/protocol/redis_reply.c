@@ -270,6 +270,8 @@ static const uint8_t *plain_end(const uint8_t *p, const uint8_t *end, uint64_t *
     *len = 0;
     if (*p == '$') {
         const uint8_t *text = redis_number(p + 1, end, len);
+        if (end - p >= 5 && memcmp(p, "$-1\r\n", 5) == 0)
+            return p + 5;
         return text && (uint64_t)(end - text) >= *len + 2 ? text + *len + 2 : NULL;
     }
     if (*p != '+' && *p != ':')
@@ -294,21 +296,15 @@ static bool plain_answer(struct redis_call *c)
     if (!end)
         return false;
     redis_settle(c);
-    const uint64_t at = redis_at(c), wire = *c->wire, len = (uint64_t)(end - c->p);
+    const uint64_t len = (uint64_t)(end - c->p);
+    m->part = RESPONSE;
+    m->begin = redis_at(c);
+    m->head = m->begin + 1;
+    m->at = m->begin + len;
+    m->wire_bytes = *c->wire + len;
+    m->body_bytes = body;
     m->inferred =
         s->replies.inferred || s->requests_lost || s->answers_lost || s->asked == s->answered;
-    m->part = RESPONSE_BEGIN;
-    m->at = at;
-    m->wire_bytes = wire + 1;
-    m->body_bytes = 0;
-    c->emit(c->to, m);
-    m->part = RESPONSE_HEAD;
-    m->at = at + 1;
-    c->emit(c->to, m);
-    m->part = RESPONSE_END;
-    m->at = at + len;
-    m->wire_bytes = wire + len;
-    m->body_bytes = body;
     c->emit(c->to, m);
     c->p = c->mark = end;
     *c->wire = 0;

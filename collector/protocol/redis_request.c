@@ -99,7 +99,7 @@ static void word(struct redis_requests *r, const uint8_t *p, size_t n)
  * A first word of up to eight letters, as most are, with eight readable bytes: all at once. False:
  * it has something else in it.
  */
-static bool short_word(struct redis_requests *r, const uint8_t *p, size_t n)
+static inline bool is_short_word(const uint8_t *p, size_t n, uint64_t *word)
 {
     const uint64_t ones = 0x0101010101010101, high = 0x80 * ones;
     const uint64_t mask = n < 8 ? (UINT64_C(1) << (8 * n)) - 1 : UINT64_MAX;
@@ -110,6 +110,15 @@ static bool short_word(struct redis_requests *r, const uint8_t *p, size_t n)
     /* a byte from 'A' to 'Z' has its top bit set by the first sum and not by the second */
     const uint64_t letters = (upper + (0x80 - 'A') * ones) & ~(upper + (0x7F - 'Z') * ones) & high;
     if ((w & high) || letters != (high & mask))
+        return false;
+    *word = upper;
+    return true;
+}
+
+static bool short_word(struct redis_requests *r, const uint8_t *p, size_t n)
+{
+    uint64_t upper;
+    if (!is_short_word(p, n, &upper))
         return false;
     memcpy(r->verb, &upper, 8);
     r->verb_len = (uint8_t)n;
@@ -278,6 +287,76 @@ static void data(struct redis_call *c)
     arguments(c);
 }
 
+/* --- the common case ---------------------------------------------------------------------- */
+
+/* Behind `count` arguments that are whole in the input; NULL: they are not, or are none. */
+static inline const uint8_t *plain_arguments(const uint8_t *p, const uint8_t *end, uint64_t count,
+                                             uint64_t *body)
+{
+    for (; count > 0; count--) {
+        uint64_t len = 0;
+        const uint8_t *data = p < end && *p == '$' ? redis_number(p + 1, end, &len) : NULL;
+        if (!data || (uint64_t)(end - data) < len + 2)
+            return NULL;
+        *body += len;
+        p = data + len + 2;
+    }
+    return p;
+}
+
+/* No command that redis_classify() knows; the last one that was none is remembered. */
+static inline bool is_plain(struct redis_requests *r, uint64_t word, size_t len)
+{
+    enum redis_class class;
+    uint8_t verb[8];
+    if (word == r->plain)
+        return true;
+    memcpy(verb, &word, 8);
+    if (redis_classify(verb, len, &class) != KIND_PLAIN)
+        return false;
+    r->plain = word;
+    return true;
+}
+
+/*
+ * Nothing is special: such a command is told at once. It says what counted() and arguments() would,
+ * without going through the state.
+ */
+static bool plain_command(struct redis_call *c)
+{
+    struct redis *s = c->redis;
+    struct redis_requests *r = &s->requests;
+    struct message *m = &c->message;
+    uint64_t count = 0, len = 0, body = 0, word;
+    const uint8_t *p = redis_number(c->p + 1, c->end, &count);
+    if (!p || count == 0 || p == c->end || *p != '$')
+        return false;
+    const uint8_t *text = redis_number(p + 1, c->end, &len);
+    if (!text || len == 0 || len > 8 || c->end - text < 10 || !is_short_word(text, len, &word) ||
+        !is_plain(r, word, len))
+        return false;
+    const uint8_t *head = text + len + 2, *end = plain_arguments(head, c->end, count - 1, &body);
+    if (!end)
+        return false;
+    redis_settle(c);
+    s->asked++;
+    m->part = REQUEST;
+    m->begin = redis_at(c);
+    m->head = m->begin + (uint64_t)(head - c->p);
+    m->at = m->begin + (uint64_t)(end - c->p);
+    m->wire_bytes = *c->wire + (uint64_t)(end - c->p);
+    m->body_bytes = body;
+    m->inferred = false;
+    m->verb.at = (const uint8_t *)&word;
+    m->verb.len = (uint32_t)len;
+    c->emit(c->to, m);
+    m->verb.at = NULL;
+    m->verb.len = 0;
+    c->p = c->mark = end;
+    *c->wire = 0;
+    return true;
+}
+
 /* --- inline ------------------------------------------------------------------------------- */
 
 static bool is_blank(uint8_t c)
@@ -353,10 +432,14 @@ static void inline_line(struct redis_call *c)
 
 static void start(struct redis_call *c)
 {
+    const struct redis *s = c->redis;
     struct redis_requests *r = &c->redis->requests;
     while (is_blank(*c->p))
         if (++c->p == c->end)
             return;
+    if (*c->p == '*' && r->reply == REPLY_ON && !r->inferred && !s->answers_lost &&
+        !s->requests_lost && plain_command(c))
+        return;
     c->begin_at = redis_at(c);
     if (*c->p == '*') {
         uint64_t count = 0;
