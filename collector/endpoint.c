@@ -27,7 +27,25 @@ struct table {
     struct routes *routes;
 };
 
+/*
+ * Requests as they were sent last, and where they led: most are repeated at once. Void when the generation of the
+ * routes' cache is another one.
+ */
+#define MEMOS 64u /* a power of two */
+#define MEMO_TARGET 96u
+struct memo {
+    const struct protocol *protocol;
+    struct endpoint *endpoint;
+    uint64_t verb; /* its up to 8 bytes */
+    uint32_t service, generation;
+    uint16_t target_len;
+    uint8_t verb_len, side;
+    bool missing;
+    char target[MEMO_TARGET];
+};
+
 struct endpoints {
+    struct memo memo[MEMOS];
     struct processes *processes;
     struct route_cache *cache;
     struct table *of_service[SERVICES_MAX];
@@ -151,6 +169,11 @@ static struct table *add_table(struct endpoints *e, const struct span *s, uint32
 
 /* ---- finding ---- */
 
+static inline bool is_missing(const struct span *s)
+{
+    return s->status == 404 && s->side == SIDE_SERVER;
+}
+
 static struct route_request request_of(const struct span *s)
 {
     return (struct route_request){
@@ -159,11 +182,34 @@ static struct route_request request_of(const struct span *s)
         .target = s->target,
         .target_len = s->target_len,
         .cut = s->target_len >= SPAN_TARGET,
-        .missing = s->status == 404 && s->side == SIDE_SERVER,
+        .missing = is_missing(s),
     };
 }
 
-struct endpoint *endpoints_find(struct endpoints *e, const struct span *s, uint32_t service)
+/* Its verb as a word; span.verb has room to read one. */
+static inline uint64_t verb_word(const struct span *s)
+{
+    uint64_t word;
+    memcpy(&word, s->verb, sizeof word);
+    return s->verb_len < 8 ? word & ((UINT64_C(1) << 8 * s->verb_len) - 1) : word;
+}
+
+static inline struct memo *memo_of(struct endpoints *e, const struct span *s, uint64_t verb)
+{
+    uint64_t word = s->target_len;
+    if (s->target_len >= 8)
+        memcpy(&word, s->target + s->target_len - 8, 8);
+    return &e->memo[((word ^ verb) * UINT64_C(0x9e3779b97f4a7c15)) >> 58 & (MEMOS - 1)];
+}
+
+static inline bool is_memo(const struct memo *m, const struct span *s, uint32_t service, uint64_t verb)
+{
+    return m->protocol == s->protocol && m->verb == verb && m->service == service && m->verb_len == s->verb_len &&
+           m->target_len == s->target_len && m->side == s->side && m->missing == is_missing(s) &&
+           (!s->target_len || !memcmp(m->target, s->target, s->target_len));
+}
+
+static struct endpoint *find_route(struct endpoints *e, const struct span *s, uint32_t service)
 {
     struct table *t = find_table(e, s, service);
     if (!t && !(t = add_table(e, s, service)))
@@ -171,6 +217,37 @@ struct endpoint *endpoints_find(struct endpoints *e, const struct span *s, uint3
     struct route_request q = request_of(s);
     uint32_t number = routes_find(t->routes, &q);
     return number ? endpoints_by_number(e, number) : &e->last_resort;
+}
+
+/* Finds it without the memo, and takes it down there. Apart, so that the way of most requests stays short. */
+static __attribute__((noinline)) struct endpoint *learn(struct endpoints *e, const struct span *s, uint32_t service,
+                                                        struct memo *m)
+{
+    struct endpoint *found = find_route(e, s, service);
+    if (!m || found == &e->last_resort)
+        return found;
+    *m = (struct memo){.protocol = s->protocol,
+                       .endpoint = found,
+                       .verb = verb_word(s),
+                       .service = service,
+                       .generation = route_cache_generation(e->cache),
+                       .target_len = s->target_len,
+                       .verb_len = s->verb_len,
+                       .side = s->side,
+                       .missing = is_missing(s)};
+    memcpy(m->target, s->target, s->target_len);
+    return found;
+}
+
+struct endpoint *endpoints_find(struct endpoints *e, const struct span *s, uint32_t service)
+{
+    if (s->verb_len > 8 || s->target_len > MEMO_TARGET || !s->protocol)
+        return learn(e, s, service, NULL);
+    uint64_t verb = verb_word(s);
+    struct memo *m = memo_of(e, s, verb);
+    if (m->generation == route_cache_generation(e->cache) && is_memo(m, s, service, verb))
+        return m->endpoint;
+    return learn(e, s, service, m);
 }
 
 struct endpoint *endpoints_by_number(struct endpoints *e, uint32_t number)

@@ -514,14 +514,8 @@ static uint32_t count(const struct heap *h, uint32_t list)
     return n;
 }
 
-void heap_leaves(void *heap, struct span *s, bool counted)
+static __attribute__((noinline)) void leaves_with(struct heap *h, struct span *s, uint32_t list, bool counted)
 {
-    struct heap *h = heap;
-    uint32_t list = s->samples, p = find_process(h, s->process);
-    s->samples = 0;
-    s->retained = h->off || (p && h->process[p].unknown) ? UINT64_MAX : 0;
-    if (!list)
-        return;
     struct rollup_place place = {0};
     if (counted)
         place = rollup_place(h->rollup, s);
@@ -539,6 +533,16 @@ void heap_leaves(void *heap, struct span *s, bool counted)
     h->judged_count++;
     uint32_t held = hold(h, s);
     judged_at(h, h->judged_count - 1)->held = held;
+}
+
+void heap_leaves(void *heap, struct span *s, bool counted)
+{
+    struct heap *h = heap;
+    uint32_t list = s->samples, p = find_process(h, s->process);
+    s->samples = 0;
+    s->retained = h->off || (p && h->process[p].unknown) ? UINT64_MAX : 0;
+    if (list)
+        leaves_with(h, s, list, counted);
 }
 
 void heap_tick(struct heap *h, uint64_t time_ns)

@@ -79,6 +79,11 @@ void route_cache_free(struct route_cache *c)
     free(c);
 }
 
+uint32_t route_cache_generation(const struct route_cache *c)
+{
+    return c->generation;
+}
+
 static uint64_t mix(uint64_t a, uint64_t b)
 {
     unsigned __int128 product = (unsigned __int128)a * b;

@@ -50,6 +50,7 @@ struct route_request {
 struct route_cache;
 struct route_cache *route_cache_new(void);
 void route_cache_free(struct route_cache *);
+uint32_t route_cache_generation(const struct route_cache *); /* another one: it forgot all */
 
 struct routes;
 struct routes *routes_new(enum route_style, size_t limit, struct route_cache *,

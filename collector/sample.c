@@ -478,10 +478,34 @@ void sample_interval(struct sample *s)
 
 /* ---- all spans ---- */
 
-void sample_offer(struct sample *s, const struct span *span, const struct endpoint *endpoint,
-                  int32_t pid)
+/*
+ * Neither among the slowest nor of a hash small enough, as most are once their endpoint's share is full: counted, and
+ * nothing else. False: it has to be looked at.
+ */
+static inline bool is_refused(struct sample *s, struct population *p, const struct span *span, uint32_t endpoint)
 {
-    struct population *p = &s->population[endpoint_failed(endpoint, span)];
+    unsigned which = (unsigned)(p - s->population);
+    if (endpoint >= s->places || p->none)
+        return false;
+    const struct place *place = &s->place[endpoint];
+    if (place->second[which] != s->second)
+        return false;
+    if (p->why == WHY_SAMPLE && s->slowest) {
+        const struct heap *slow = &s->slow[place->slow];
+        if (place->interval != s->interval || (slow->count < s->slowest && s->slow_held < SLOW_MOST) ||
+            (slow->count && duration_of(span) > slow->at[0]->key))
+            return false;
+    }
+    struct share *share = &p->share[place->share[which]];
+    if (!share->full || (share->heap.count && hash_of(span->id) < share->heap.at[0]->key))
+        return false;
+    share->offered++;
+    return true;
+}
+
+static __attribute__((noinline)) void consider(struct sample *s, struct population *p, const struct span *span,
+                                               const struct endpoint *endpoint, int32_t pid)
+{
     if (p->passed < p->at_once) {
         p->passed++;
         pass(s, p->why, span, endpoint, pid);
@@ -490,6 +514,14 @@ void sample_offer(struct sample *s, const struct span *span, const struct endpoi
     if (p->why == WHY_SAMPLE && keep_slow(s, span, endpoint, pid))
         return;
     hold(s, p, span, endpoint, pid);
+}
+
+void sample_offer(struct sample *s, const struct span *span, const struct endpoint *endpoint,
+                  int32_t pid)
+{
+    struct population *p = &s->population[endpoint_failed(endpoint, span)];
+    if (p->passed < p->at_once || !is_refused(s, p, span, endpoint->number))
+        consider(s, p, span, endpoint, pid);
 }
 
 static void allow(struct population *p, enum why why, uint64_t a_second)

@@ -23,7 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CLAMP ((UINT64_C(1) << 42) - 1)
 #define BUCKETS (SKETCH_OCTAVES * 64u)
 #define SLAB_PAGES 256u
 #define VARINT_MAX 10
@@ -93,8 +92,7 @@ static union slot *take_slot(struct sketch_pool *pool)
     return &pool->slabs->slot[--pool->unused];
 }
 
-static __attribute__((noinline)) struct sketch_page *
-take_page(struct sketch *s, struct sketch_pool *pool, unsigned octave)
+static struct sketch_page *take_page(struct sketch *s, struct sketch_pool *pool, unsigned octave)
 {
     union slot *slot = pool->left ? take_slot(pool) : NULL;
     if (!slot)
@@ -127,29 +125,9 @@ void sketch_clear(struct sketch *s, struct sketch_pool *pool)
     sketch_init(s);
 }
 
-static unsigned octave_of(uint64_t value)
+void sketch_take_page(struct sketch *s, struct sketch_pool *pool, unsigned octave)
 {
-    return value < 64 ? 0 : 58 - (unsigned)__builtin_clzll(value);
-}
-
-void sketch_add(struct sketch *s, struct sketch_pool *pool, uint64_t value)
-{
-    s->count++;
-    s->sum += value;
-    if (value < s->min)
-        s->min = value;
-    if (value > s->max)
-        s->max = value;
-    if (__builtin_expect(value > CLAMP, 0))
-        value = CLAMP;
-    unsigned octave = octave_of(value);
-    struct sketch_page *page = s->page[octave];
-    if (__builtin_expect(!page, 0) && !(page = take_page(s, pool, octave)))
-        return;
-    unsigned shift = octave ? octave - 1 : 0;
-    uint32_t *bucket = &page->bucket[(value >> shift) & 63];
-    if (__builtin_expect(++*bucket == 0, 0))
-        *bucket = UINT32_MAX;
+    take_page(s, pool, octave);
 }
 
 static void add_to_bucket(struct sketch *s, struct sketch_pool *pool, unsigned index,

@@ -33,8 +33,31 @@ struct sketch {
 
 void sketch_init(struct sketch *);
 void sketch_clear(struct sketch *, struct sketch_pool *); /* gives the pages back */
+#define SKETCH_CLAMP ((UINT64_C(1) << 42) - 1)
+void sketch_take_page(struct sketch *, struct sketch_pool *, unsigned octave); /* if there is one */
+
 /* No page left: exact fields only. */
-void sketch_add(struct sketch *, struct sketch_pool *, uint64_t value);
+static inline void sketch_add(struct sketch *s, struct sketch_pool *pool, uint64_t value)
+{
+    s->count++;
+    s->sum += value;
+    if (value < s->min)
+        s->min = value;
+    if (value > s->max)
+        s->max = value;
+    if (__builtin_expect(value > SKETCH_CLAMP, 0))
+        value = SKETCH_CLAMP;
+    unsigned octave = value < 64 ? 0 : 58 - (unsigned)__builtin_clzll(value);
+    if (__builtin_expect(!s->page[octave], 0)) {
+        sketch_take_page(s, pool, octave);
+        if (!s->page[octave])
+            return;
+    }
+    uint32_t *bucket = &s->page[octave]->bucket[(value >> (octave ? octave - 1 : 0)) & 63];
+    if (__builtin_expect(++*bucket == 0, 0))
+        *bucket = UINT32_MAX;
+}
+
 void sketch_merge(struct sketch *into, struct sketch_pool *, const struct sketch *from);
 /*
  * The value at rank ceil(q * count), counted from 1; 0 when empty; within [min, max]; q <= 0 is

@@ -35,17 +35,26 @@ static uint64_t awaited(const struct span *p)
     return p->answered && p->last_out_ns && p->first_in_ns > p->last_out_ns ? p->first_in_ns - p->last_out_ns : 0;
 }
 
-void wall_finish(struct exchange *e)
+static void cut(struct span *p, uint64_t room, uint64_t downstream)
 {
-    struct span *p = &e->span;
-    uint64_t room = p->start_ns && p->end_ns > p->start_ns ? p->end_ns - p->start_ns : 0;
     struct wall *w = &p->wall;
     w->cpu_ns = wall_take(&room, w->cpu_ns);
     w->lock_ns = wall_take(&room, w->lock_ns);
     w->disk_ns = wall_take(&room, w->disk_ns);
     w->sleep_ns = wall_take(&room, w->sleep_ns);
     w->runqueue_ns = wall_take(&room, w->runqueue_ns);
-    p->downstream_ns = wall_take(&room, p->side == SIDE_CLIENT ? awaited(p) : p->downstream_ns);
+    p->downstream_ns = wall_take(&room, downstream);
+}
+
+void wall_finish(struct exchange *e)
+{
+    struct span *p = &e->span;
+    uint64_t room = p->start_ns && p->end_ns > p->start_ns ? p->end_ns - p->start_ns : 0;
+    uint64_t downstream = p->side == SIDE_CLIENT ? awaited(p) : p->downstream_ns;
+    if (wall_sum(&p->wall) + downstream > room)
+        cut(p, room, downstream);
+    else
+        p->downstream_ns = downstream;
     p->cpu_known = (e->state & (CPU_SEEN | CPU_MISSED)) == CPU_SEEN;
     p->waits_known = (e->state & WAITS_SEEN) != 0;
 }
