@@ -182,7 +182,7 @@ static void put_waits(struct out *o, const struct report_measured *m, uint64_t d
     shut(o, '}');
 }
 
-/* n samples tell a sum to about 1/sqrt(n); none tell nothing of how far from 0 it is. */
+/* n samples tell a sum to about 1/sqrt(n); of none there is no fraction: retained_most tells how much it may be. */
 static void put_error(struct out *o, uint64_t samples)
 {
     key(o, "retained_error");
@@ -192,7 +192,20 @@ static void put_error(struct out *o, uint64_t samples)
         fputs("null", o->f);
 }
 
-static void put_heap(struct out *o, const struct report_endpoint *e)
+/*
+ * What is kept is at most that much, in 19 of 20 cases: the upper bound of a Poisson count of n (Wilson and Hilferty's) in
+ * samples of n's mean size; none means less than three mean distances between samples.
+ */
+static uint64_t retained_most(const struct report *r, const struct report_endpoint *e)
+{
+    uint64_t n = e->measured.retained_samples;
+    if (e->retained == UNKNOWN || n == UNKNOWN || (!n && !r->sample_bytes))
+        return UNKNOWN;
+    double m = (double)n + 1, bound = m * pow(1 - 1 / (9 * m) + 1.645 / (3 * sqrt(m)), 3);
+    return (uint64_t)((n ? (double)e->retained / (double)n : (double)r->sample_bytes) * (n ? bound : 3));
+}
+
+static void put_heap(struct out *o, const struct report *r, const struct report_endpoint *e)
 {
     const struct report_latency *each = &e->measured.heap;
     bool known = e->heap_known && each->count;
@@ -204,13 +217,14 @@ static void put_heap(struct out *o, const struct report_endpoint *e)
     number_at(o, "retained_bytes", e->retained);
     number_at(o, "retained_samples", samples);
     put_error(o, samples);
+    number_at(o, "retained_most", retained_most(r, e));
     number_at(o, "allocated_p50", known ? each->p50 : UNKNOWN);
     number_at(o, "allocated_p99", known ? each->p99 : UNKNOWN);
     number_at(o, "allocated_max", known ? each->max : UNKNOWN);
     shut(o, '}');
 }
 
-static void put_endpoint(struct out *o, const struct report_endpoint *e)
+static void put_endpoint(struct out *o, const struct report *r, const struct report_endpoint *e)
 {
     open_at(o, NULL, '{');
     text_at(o, "service", e->service);
@@ -229,7 +243,7 @@ static void put_endpoint(struct out *o, const struct report_endpoint *e)
     number_at(o, "body_out", e->body_out);
     put_latency(o, "latency_ns", &e->latency);
     put_latency(o, "first_byte_ns", &e->first);
-    put_heap(o, e);
+    put_heap(o, r, e);
     number_at(o, "cpu_ns", e->cpu_ns);
     number_at(o, "cpu_wall_ns", e->measured.cpu_ns);
     put_waits(o, &e->measured, e->latency.sum);
@@ -241,7 +255,7 @@ static void put_endpoints(struct out *o, const struct report *r)
     int shown = r->top > 0 && r->top < r->endpoints ? r->top : r->endpoints;
     open_at(o, "endpoints", '[');
     for (int i = 0; i < shown; i++)
-        put_endpoint(o, &r->endpoint[i]);
+        put_endpoint(o, r, &r->endpoint[i]);
     shut(o, ']');
     number_at(o, "endpoints_left_out", (uint64_t)(r->endpoints - shown));
 }

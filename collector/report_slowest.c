@@ -33,7 +33,7 @@ static void split_work(uint64_t ns[PHASES], const struct report_span *s)
 {
     const uint64_t part[] = {s->cpu_ns, s->lock_ns, s->disk_ns, s->sleep_ns, s->runqueue_ns};
     uint64_t sum = 0, work = ns[WORK];
-    bool measured = s->cpu_ns != UNKNOWN || s->lock_ns != UNKNOWN;
+    bool measured = s->cpu_ns != UNKNOWN || s->lock_ns != UNKNOWN || !s->answered;
     for (int i = 0; i < 5; i++)
         sum += known(part[i]);
     if (!measured || work == 0)
@@ -47,9 +47,18 @@ static void split_work(uint64_t ns[PHASES], const struct report_span *s)
     }
 }
 
+/* Of a request without an answer the work has no end; what it did until it was given up is known all the same. */
+static uint64_t work_of(const struct report_span *s)
+{
+    uint64_t others = known(s->receive_ns) + known(s->send_ns);
+    if (s->answered)
+        return known(s->work_ns);
+    return s->duration_ns > others ? s->duration_ns - others : 0;
+}
+
 static void phases_of(uint64_t ns[PHASES], const struct report_span *s)
 {
-    uint64_t work = known(s->work_ns), down = known(s->downstream_ns);
+    uint64_t work = work_of(s), down = known(s->downstream_ns);
     memset(ns, 0, PHASES * sizeof *ns);
     ns[DOWNSTREAM] = down < work ? down : work;
     ns[QUEUE] = known(s->queue_ns);
@@ -83,9 +92,11 @@ static void put_bar(struct page *p, const uint64_t ns[PHASES], double unit)
 }
 
 /* Only of letters that one of the bars may have. */
-static void put_legend(struct page *p, const bool used[PHASES], double unit)
+static void put_legend(struct page *p, const bool used[PHASES], double unit, bool cut)
 {
     struct text t = {.used = 0};
+    if (cut)
+        fputs("  cut: no answer; its connection or process ended first\n", p->f);
     int width = 0;
     for (int i = 0; i < PHASES; i++) {
         char one[64];
@@ -111,6 +122,7 @@ void report_slowest_text(const struct report *r, const struct report_style *styl
     char name[512];
     int longest = 0;
     uint64_t most = 1;
+    bool cut = false;
     bool used[PHASES] = {[QUEUE] = true, [RECEIVE] = true, [DOWNSTREAM] = true, [SEND] = true};
     if (r->slowests == 0) {
         page_say(&p, "SLOWEST", "no sampled request in this store%s",
@@ -130,13 +142,14 @@ void report_slowest_text(const struct report *r, const struct report_style *styl
     double unit = (double)most / (bar > 4 ? bar : 4);
     for (int i = 0; i < r->slowests; i++) {
         const struct report_span *s = &r->slowest[i];
-        char status[16] = "-";
+        char status[16];
         page_clean(name, sizeof name, s->target && s->target[1] ? s->target : s->endpoint,
                    style->utf8);
         if (s->status)
             snprintf(status, sizeof status, "%u", s->status);
-        else if (s->answered)
-            snprintf(status, sizeof status, "%s", s->failed ? "err" : "ok");
+        else
+            snprintf(status, sizeof status, "%s", !s->answered ? "cut" : s->failed ? "err" : "ok");
+        cut = cut || !strcmp(status, "cut");
         fprintf(f, "%s ", cell_clock(s->start_ns, true).s);
         page_name(f, name, name_width);
         if (s->failed)
@@ -152,6 +165,6 @@ void report_slowest_text(const struct report *r, const struct report_style *styl
             used[k] = used[k] || ns[k];
         put_bar(&p, ns, unit);
     }
-    put_legend(&p, used, unit);
+    put_legend(&p, used, unit, cut);
     fflush(f);
 }

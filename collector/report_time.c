@@ -102,6 +102,8 @@ void page_put_cpu(struct page *p)
         text_add(&t, ", %s of the processes' %s", cell_percent(s.charged < s.all ? s.charged : s.all, s.all).s,
                  cell_time(s.processes, utf8).s);
     text_add(&t, "; outside of them %s", cell_time(elsewhere, utf8).s);
+    if (r->outside.unseen_cpu_ns && r->outside.unseen_cpu_ns <= elsewhere)
+        text_add(&t, " (%s of it no event saw: threads without calls, start and end)", cell_time(r->outside.unseen_cpu_ns, utf8).s);
     if (s.processes != UNKNOWN && s.processes > s.charged + elsewhere)
         text_add(&t, ", of threads and times not seen %s", cell_time(s.processes - s.charged - elsewhere, utf8).s);
     else if (s.processes != UNKNOWN && s.charged + elsewhere > s.processes)

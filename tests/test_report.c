@@ -649,6 +649,7 @@ static void test_json_holds_what_it_promises(void **state)
     assert_int_equal(number(j, "endpoints.0.cpu_ns"), -1);
     assert_int_equal(number(j, "endpoints.0.waits_ns"), -1);
     assert_int_equal(number(j, "endpoints.0.heap.retained_bytes"), -1);
+    assert_int_equal(number(j, "endpoints.0.heap.retained_most"), -1);
     assert_int_equal(number(j, "outside.cpu_ns"), -1);
     /* the sums of docs/report.md */
     double in = number(j, "outside.bytes_in"), heap = number(j, "outside.allocated_bytes"),

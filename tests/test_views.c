@@ -91,6 +91,35 @@ static void test_what_was_not_measured_is_not_known(void **state)
     expect_view(s, REPORT_MEMORY | REPORT_CPU | REPORT_WAITS, "nothing_measured", 80, false);
 }
 
+/* Nothing sampled is not nothing kept: the most that it may be is told, and no fraction of 0. */
+static void test_what_is_kept_has_a_bound(void **state)
+{
+    static const double want[] = {3 * SAMPLE, 12 * 1.63 * SAMPLE, 120 * 1.17 * SAMPLE};
+    static const uint64_t samples[] = {0, 1, 10}; /* in each of 12 intervals */
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct store *s = begin();
+        scene_retained = samples[i];
+        requests(s, 1, &(struct traffic){"GET /", 10, MS, 41000, 0, {0}, 0, 0, 0});
+        scene_retained = UINT64_MAX;
+        end(s);
+        struct report *r = load(s, &everything);
+        char *text = NULL;
+        size_t len;
+        FILE *f = open_memstream(&text, &len);
+        assert_int_equal(report_json(r, f), 0);
+        fclose(f);
+        cJSON *j = cJSON_Parse(text), *heap = cJSON_GetObjectItem(cJSON_GetArrayItem(cJSON_GetObjectItem(j, "endpoints"), 0), "heap");
+        double most = cJSON_GetNumberValue(cJSON_GetObjectItem(heap, "retained_most"));
+        assert_true(fabs(most - want[i]) < want[i] / 100);
+        assert_int_equal(cJSON_IsNull(cJSON_GetObjectItem(heap, "retained_error")), i == 0);
+        cJSON_Delete(j);
+        free(text);
+        report_free(r);
+        store_close(s);
+    }
+}
+
 /* The sum of a row's cells is its first one, to the last digit. */
 static void test_waits_add_up(void **state)
 {
@@ -182,7 +211,7 @@ static void test_hostile_names_do_not_reach_the_terminal(void **state)
 /* --- the slowest requests --- */
 
 /* receive, work, downstream, send, then within the work: cpu, lock, disk, sleep, run queue */
-static void slow_span(struct store *s, uint64_t at_ms, const uint64_t ms[9], bool measured)
+static void slow_span(struct store *s, uint64_t at_ms, const uint64_t ms[9], bool measured, bool answered)
 {
     static uint64_t id;
     uint64_t work = ms[1] + ms[2];
@@ -193,7 +222,7 @@ static void slow_span(struct store *s, uint64_t at_ms, const uint64_t ms[9], boo
                             .duration_ns = (ms[0] + work + ms[3]) * MS,
                             .queue_ns = 9 * MS,
                             .receive_ns = ms[0] * MS,
-                            .work_ns = work * MS,
+                            .work_ns = answered ? work * MS : UINT64_MAX,
                             .send_ns = ms[3] * MS,
                             .downstream_ns = ms[2] * MS,
                             .wall = {ms[4] * MS, ms[5] * MS, ms[6] * MS, ms[7] * MS, ms[8] * MS},
@@ -201,8 +230,8 @@ static void slow_span(struct store *s, uint64_t at_ms, const uint64_t ms[9], boo
                             .waits_known = measured,
                             .retained = UINT64_MAX,
                             .rate = 1,
-                            .status = 200,
-                            .answered = 1,
+                            .status = answered ? 200 : 0,
+                            .answered = answered,
                             .why = WHY_SLOW};
     store_push(s, make_span(&span, "POST", "/orders", ""));
 }
@@ -218,12 +247,14 @@ static void test_slowest_shows_what_the_work_was(void **state)
     scene_path = path;
     struct store *s = shop();
     scene_path = "none";
-    slow_span(s, 1000, locked, true);
-    slow_span(s, 2000, quick, true);
-    slow_span(s, 3000, unmeasured, false);
-    slow_span(s, 4000, several, true); /* two threads worked for it: more than its time */
+    slow_span(s, 1000, locked, true, true);
+    slow_span(s, 2000, quick, true, true);
+    slow_span(s, 3000, unmeasured, false, true);
+    slow_span(s, 4000, several, true, true); /* two threads worked for it: more than its time */
+    slow_span(s, 5000, quick, true, false);
+    slow_span(s, 6000, quick, false, false);
     end(s);
-    struct report *r = load(s, &(struct report_query){.slowest = 4});
+    struct report *r = load(s, &(struct report_query){.slowest = 6});
     struct report_style style = {.columns = 80};
     char *text = NULL;
     size_t len;
@@ -329,6 +360,7 @@ int main(void)
         cmocka_unit_test(test_what_was_not_measured_is_not_known),
         cmocka_unit_test(test_waits_add_up),
         cmocka_unit_test(test_json_stays_one_object),
+        cmocka_unit_test(test_what_is_kept_has_a_bound),
         cmocka_unit_test(test_slowest_shows_what_the_work_was),
         cmocka_unit_test(test_hostile_names_do_not_reach_the_terminal),
         cmocka_unit_test(test_growth_of_a_leak_is_sure),

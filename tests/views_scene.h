@@ -27,6 +27,7 @@ static struct sketch_pool *pool;
 /* --- a run, told in few words --- */
 
 #define INTERVALS 12
+#define SAMPLE 524288
 
 static const char *scene_path = "none"; /* samples of requests are kept in files only */
 
@@ -63,6 +64,8 @@ struct traffic {
     uint64_t downstream, cpu, measured; /* each; requests measured in each interval */
 };
 
+static uint64_t scene_retained = UINT64_MAX; /* samples retained in each interval, of each endpoint; not known */
+
 static inline void requests(struct store *s, uint32_t endpoint, const struct traffic *t)
 {
     struct sketch latency, heap, cpu;
@@ -84,7 +87,8 @@ static inline void requests(struct store *s, uint32_t endpoint, const struct tra
                                 .start_ns = AT + (i - 1) * 10 * SECOND,
                                 .end_ns = AT + i * 10 * SECOND,
                                 .count = t->count,
-                                .retained = UINT64_MAX,
+                                .retained = scene_retained == UINT64_MAX ? UINT64_MAX : scene_retained * SAMPLE,
+                                .retained_samples = scene_retained == UINT64_MAX ? 0 : scene_retained,
                                 .bytes_in = t->count,
                                 .bytes_out = t->count,
                                 .cost = {.allocated = t->count * t->heap,
@@ -118,8 +122,6 @@ static inline void stack_to(struct store *s, uint32_t number, const char *frames
     r->text_len = make_tail(frames, strlen(frames));
     store_push(s, make_end());
 }
-
-#define SAMPLE 524288
 
 static inline void stack(struct store *s, uint32_t number, const char *frames)
 {
@@ -167,7 +169,7 @@ static inline void end(struct store *s)
                                    .end_ns = AT + i * 10 * SECOND,
                                    .written = 500,
                                    .drained = 500,
-                                   .flow = {.outside = {.allocated = 900000, .freed = 20000, .cpu_ns = 11 * MS}}};
+                                   .flow = {.outside = {.allocated = 900000, .freed = 20000, .cpu_ns = 11 * MS}, .unseen_cpu_ns = 5 * MS}};
         store_push(s, make_interval(&row));
     }
     store_push(s, make_run_end(AT + INTERVALS * 10 * SECOND, 0, -1));
