@@ -61,13 +61,16 @@ n=0
 trap 'n=$((n + 1)); echo "term $n"' TERM
 trap 'echo usr1' USR1
 echo ready
-for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 0.1; done
+while [ $n = 0 ]; do sleep 0.1; done
+sleep 0.3 # a second TERM would come now
 exit $((40 + n))
 C
 "$SONDE" run --quiet -o a.db bash trap.sh >"$scratch/trapped" & p=$!
 pids+=("$p")
-for i in $(seq 100); do grep -q ready "$scratch/trapped" && break; sleep 0.05; done
-kill -USR1 $p; sleep 0.3; kill -TERM $p
+wait_for 20 grep -q ready "$scratch/trapped"
+kill -USR1 $p
+wait_for 20 grep -q usr1 "$scratch/trapped"
+kill -TERM $p
 wait $p; is "exit code after SIGTERM that was caught" $? 41
 is "signals seen" "$(tr '\n' ' ' <"$scratch/trapped")" "ready usr1 term 1 "
 
@@ -90,10 +93,10 @@ rm -f keep.db*
 "$SONDE" run --quiet -o keep.db true; "$SONDE" run --quiet -o keep.db true
 [ -e keep.db.old ] || fail "the older store was not kept"
 is "mode of the store" "$(stat -c %a keep.db)" 600
-"$SONDE" run --quiet -o busy.db sleep 5 & p=$!
+"$SONDE" run --quiet -o busy.db sleep 60 & p=$!
 pids+=("$p")
-sleep 1
-"$SONDE" list | grep -q "$scratch/busy.db" || fail "list does not show the run: $("$SONDE" list)"
+busy() { "$SONDE" list | grep -q "$scratch/busy.db" && "$SONDE" report busy.db >/dev/null; }
+wait_for 20 busy || fail "list does not show the run: $("$SONDE" list)"
 "$SONDE" report busy.db >/dev/null || fail "report while the run goes on"
 "$SONDE" run -o busy.db true 2>"$scratch/e"; grep -q 'sonde-' "$scratch/e" || fail "a busy store: $(cat "$scratch/e")"
 "$SONDE" off busy.db >/dev/null || fail off

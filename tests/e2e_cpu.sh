@@ -40,8 +40,7 @@ error_log $scratch/logs/error.log;
 events { worker_connections 1024; }
 http {
     access_log $scratch/logs/access.log;
-    client_body_temp_path $scratch/b; proxy_temp_path $scratch/p; fastcgi_temp_path $scratch/f;
-    uwsgi_temp_path $scratch/u; scgi_temp_path $scratch/c;
+    $nginx_paths
     keepalive_requests 100000; lingering_close off;
     server { listen 127.0.0.1:$port; root $scratch/www; }
 }
@@ -50,7 +49,7 @@ watch nginx -c "$scratch/nginx.conf" -g 'daemon off;'
 wait_listening "$port" || exit 1
 ab -q -k -n 60000 -c 16 "http://127.0.0.1:$port/small.html" >"$scratch/ab1" 2>&1 || fail "ab keep-alive"
 ab -q -n 4000 -c 8 "http://127.0.0.1:$port/small.html" >"$scratch/ab2" 2>&1 || fail "ab close"
-sleep 0.3
+wait_idle "$port"
 master=$(cat "$scratch/nginx.pid")
 told=$(ran "$master" $(pgrep -P "$master"))
 kill -QUIT "$master"

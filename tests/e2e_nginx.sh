@@ -15,8 +15,7 @@ events { worker_connections 1024; }
 http {
     log_format sizes '\$status \$request_length \$bytes_sent \$request_method \$uri';
     access_log $scratch/logs/access.log sizes;
-    client_body_temp_path $scratch/b; proxy_temp_path $scratch/p; fastcgi_temp_path $scratch/f;
-    uwsgi_temp_path $scratch/u; scgi_temp_path $scratch/c;
+    $nginx_paths
     sendfile on; keepalive_requests 100000; lingering_close off;
     server {
         listen 127.0.0.1:$port;
@@ -35,7 +34,7 @@ for i in $(seq 100 160); do curl -s "http://127.0.0.1:$port/users/$i" >/dev/null
 for i in 1 2 3; do curl -s -o /dev/null "http://127.0.0.1:$port/fail"; curl -sI -o /dev/null "http://127.0.0.1:$port/large.bin"; done
 curl -s -o /dev/null "http://127.0.0.1:$port/nothing/here"
 wrk -t 2 -c 32 -d 3 "http://127.0.0.1:$port/small.html" >"$scratch/wrk" || fail wrk
-sleep 0.3
+wait_idle "$port"
 kill -QUIT "$(cat "$scratch/nginx.pid")"
 wait "$sonde"; is "exit code" $? 0
 cat "$scratch/err"

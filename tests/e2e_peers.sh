@@ -139,7 +139,7 @@ port=$(free_port)
 watch /usr/bin/python3 "$scratch/server.py" "$port"
 wait_listening "$port" || exit 1
 python3 "$scratch/client.py" "$port" >"$scratch/told.json" || fail client
-sleep 0.3
+wait_idle "$port"
 kill -TERM "$sonde"; wait "$sonde"; is "exit code" $? 143
 cat "$scratch/err"
 report
@@ -169,8 +169,7 @@ daemon off;
 pid $scratch/nginx.pid;
 error_log $scratch/error.log;
 events { }
-http { access_log off; client_body_temp_path $scratch/b; proxy_temp_path $scratch/p; fastcgi_temp_path $scratch/f;
-uwsgi_temp_path $scratch/u; scgi_temp_path $scratch/c; server { listen 127.0.0.1:$port; location / { return 200 "x"; } } }
+http { access_log off; $nginx_paths server { listen 127.0.0.1:$port; location / { return 200 "x"; } } }
 C
 state() { # pid: threads, descriptors' targets, signals caught, blocked, ignored, limits
     awk '/^Threads|^Sig/' "/proc/$1/status"
@@ -181,7 +180,7 @@ wakes() { awk '/^voluntary/{v = $2} END {print v}' "/proc/$1/task/$1/status"; }
 for how in bare watched; do
     if [ $how = bare ]; then nginx -c "$scratch/nginx.conf" 2>/dev/null >&2 & pid=$!; pids+=("$pid"); else watch nginx -c "$scratch/nginx.conf"; pid=$sonde; fi
     wait_listening "$port" || exit 1
-    for i in 1 2 3; do curl -so /dev/null "http://127.0.0.1:$port/"; done
+    for _ in 1 2 3; do curl -so /dev/null "http://127.0.0.1:$port/"; done
     sleep 1.5 # memory of the last requests is settled
     worker=$(pgrep -P "$(cat "$scratch/nginx.pid")" | head -n 1)
     state "$worker" >"$scratch/state.$how"

@@ -26,22 +26,21 @@ daemon off;
 pid $scratch/nginx.pid;
 error_log $scratch/logs/error.log;
 events { }
-http { access_log off; client_body_temp_path $scratch/b; proxy_temp_path $scratch/p; fastcgi_temp_path $scratch/f;
-uwsgi_temp_path $scratch/u; scgi_temp_path $scratch/c; server { listen 127.0.0.1:$1; root $scratch/www; } }
+http { access_log off; $nginx_paths server { listen 127.0.0.1:$1; root $scratch/www; } }
 C
 }
 try() { # name service reload-command stop-command
-    local name=$1 service=$2 i
+    local name=$1 service=$2
     wait_listening "$port" || return
     rm -f "$scratch/stop"
     python3 "$scratch/load.py" "$port" "$scratch/stop" >"$scratch/n1" 2>"$scratch/e1" & local one=$!
     python3 "$scratch/load.py" "$port" "$scratch/stop" >"$scratch/n2" 2>"$scratch/e2" & local two=$!
-    for i in 1 2 3 4; do sleep 0.7; eval "$3"; done
+    for _ in 1 2 3 4; do sleep 0.7; eval "$3"; done
     sleep 0.7
     touch "$scratch/stop"
     wait "$one" || fail "$name: a request failed: $(tail -1 "$scratch/e1")"
     wait "$two" || fail "$name: a request failed: $(tail -1 "$scratch/e2")"
-    sleep 0.5
+    wait_idle "$port"
     eval "$4"
     wait_gone "$sonde" 30 || { fail "$name: does not end"; kill -KILL "$sonde"; }
     wait "$sonde"; echo "$name: exit code $?"

@@ -12,8 +12,7 @@ worker_processes 2;
 pid $scratch/nginx.pid;
 error_log $scratch/error.log;
 events { }
-http { access_log off; client_body_temp_path $scratch/b; proxy_temp_path $scratch/p; fastcgi_temp_path $scratch/f;
-uwsgi_temp_path $scratch/u; scgi_temp_path $scratch/c; server { listen 127.0.0.1:$port; root $scratch/www; } }
+http { access_log off; $nginx_paths server { listen 127.0.0.1:$port; root $scratch/www; } }
 C
 cat >"$scratch/both.sh" <<C
 nginx -c $scratch/nginx.conf -g 'daemon off;' &
@@ -28,7 +27,7 @@ ab -q -n 4000 -c 8 -k "http://127.0.0.1:$port/hello.txt" >"$scratch/ab" 2>&1 || 
 ab -q -n 500 -c 4 "http://127.0.0.1:$port/missing" >"$scratch/ab" 2>&1 || fail ab
 redis-benchmark -p "$redis" -q -n 2000 -c 8 -t get,set >"$scratch/rb" 2>&1 || fail redis-benchmark
 redis-benchmark -p "$redis" -q -n 2000 -c 8 -P 16 -t incr >"$scratch/rb" 2>&1 || fail redis-benchmark
-sleep 1
+wait_idle "$port" && wait_idle "$redis"
 redis-cli -p "$redis" shutdown nosave 2>/dev/null
 kill -QUIT "$(cat "$scratch/nginx.pid")"
 wait "$sonde"

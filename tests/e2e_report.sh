@@ -37,14 +37,6 @@ stop() { # port
     wait_gone "$sonde" 30 || fail "sonde does not end"
 }
 load() { ab -q -n "$2" -c 8 "http://127.0.0.1:$1/" >/dev/null 2>&1 || fail ab; }
-until_report() { # seconds jq-condition: waits until the report of the live store says so
-    local i
-    for ((i = 0; i < $1 * 10; i++)); do
-        "$SONDE" report "$scratch/s.db" --json 2>/dev/null | jq -e "$2" >/dev/null 2>&1 && return 0
-        sleep 0.1
-    done
-    fail "the report never says $2"
-}
 
 # 1. read while it is written
 port=$(free_port)
@@ -123,7 +115,7 @@ kill -KILL "$sonde"
 collector=$(pgrep -f "sonde-collector.*$scratch/s.db" | head -n 1)
 [ -n "$collector" ] && kill -KILL "$collector"
 kill -QUIT "$(cat "$scratch/$port/nginx.pid")"
-for ((i = 0; i < 100; i++)); do [ -n "$collector" ] && kill -0 "$collector" 2>/dev/null || break; sleep 0.05; done
+[ -z "$collector" ] || wait_gone "$collector"
 report
 is "a run without an end" "$(q .run.abandoned)" true
 is "its verdict" "$(q .verdict)" partial
@@ -154,11 +146,9 @@ if mkdir "$scratch/disk" && mount -t tmpfs -o size=600k sonde-test "$scratch/dis
     load "$port" 1000
     dd if=/dev/zero of="$scratch/disk/filler" bs=4k 2>/dev/null
     for i in 1 2 3 4 5; do load "$port" 2000; sleep 0.3; done
-    for ((i = 0; i < 100; i++)); do grep -q 'disk full' "$scratch/err" && break; sleep 0.1; done
-    grep -q 'disk full' "$scratch/err" || fail "a full disk was not told: $(cat "$scratch/err")"
+    wait_for 20 grep -q 'disk full' "$scratch/err" || fail "a full disk was not told: $(cat "$scratch/err")"
     rm "$scratch/disk/filler"
-    for ((i = 0; i < 100; i++)); do grep -q 'written again' "$scratch/err" && break; sleep 0.1; done
-    grep -q 'written again' "$scratch/err" || fail "the store did not come back: $(cat "$scratch/err")"
+    wait_for 20 grep -q 'written again' "$scratch/err" || fail "the store did not come back: $(cat "$scratch/err")"
     stop "$port"
     "$SONDE" report "$scratch/disk/s.db" --json >"$scratch/report.json" || fail "report from the small disk"
     is "requests on the small disk" "$(q '[.endpoints[].count] | add')" 11000

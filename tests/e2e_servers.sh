@@ -48,7 +48,7 @@ C
     wait_listening "$port" || return
     load "apache-$mpm" "$port" -k
     load "apache-$mpm" "$port"
-    sleep 0.5
+    wait_idle "$port"
     kill -TERM "$(cat "$dir/pid")" # signals its whole process group
     wait "$sonde"; is "apache-$mpm: exit code" $? 0
     row "apache-$mpm" $((2 * N))
@@ -63,8 +63,7 @@ worker_processes 1;
 pid $scratch/back.pid;
 error_log $scratch/back.err;
 events { }
-http { access_log off; client_body_temp_path $scratch/b; proxy_temp_path $scratch/p; fastcgi_temp_path $scratch/f;
-uwsgi_temp_path $scratch/u; scgi_temp_path $scratch/c;
+http { access_log off; $nginx_paths
 keepalive_requests 1000000; server { listen 127.0.0.1:$back; root $scratch/www; } }
 C
     cat >"$scratch/haproxy.cfg" <<C

@@ -20,8 +20,7 @@ daemon off;
 pid $scratch/nginx.pid;
 error_log $scratch/error.log;
 events { }
-http { access_log $scratch/access.log; client_body_temp_path $scratch/b; proxy_temp_path $scratch/p; fastcgi_temp_path $scratch/f;
-uwsgi_temp_path $scratch/u; scgi_temp_path $scratch/c; keepalive_requests 1000000; server { listen 127.0.0.1:$port; root $scratch;
+http { access_log $scratch/access.log; $nginx_paths keepalive_requests 1000000; server { listen 127.0.0.1:$port; root $scratch;
 location /bad { return 503; } location /users/ { return 200 "user\n"; } } }
 C
     printf '{"output": [{"url": "%s", "ca_file": "%s", "namespace": "%s"}]}' "$url" "$scratch/es/ca.crt" "$1" >"$scratch/config.json"

@@ -17,6 +17,7 @@ for path in sys.argv[2:]:
     c.getresponse().read()
 P
 }
+retained='(.endpoints[] | select(.endpoint == "GET /leak") | .heap.retained_samples)'
 leaks() { for _ in $(seq "$1"); do echo /leak /small; done; }
 
 echo "--- replayed"
@@ -28,7 +29,7 @@ pids+=("$sonde")
 wait_listening "$port" || exit 1
 # shellcheck disable=SC2046
 ask "$port" $(leaks 60)
-sleep 2
+until_report 20 "$retained == 15"
 ask "$port" /small
 kill -TERM "$sonde"
 wait "$sonde"
@@ -51,18 +52,11 @@ SONDE_OPTIONS=$options watch "$BUILD/tests/live_known_cost" threads "$port"
 wait_listening "$port" || exit 1
 # shellcheck disable=SC2046
 ask "$port" $(leaks 40)
-sleep 2.5
-collector=$(pgrep -P "$sonde" sonde-collector | head -n 1)
-kill -KILL "$collector"
-for _ in $(seq 100); do
-    next=$(pgrep -P "$sonde" sonde-collector | head -n 1)
-    [ -n "$next" ] && [ "$next" != "$collector" ] && break
-    sleep 0.1
-done
-sleep 1
+until_report 20 "$retained == 10"
+replace_collector
 # shellcheck disable=SC2046
 ask "$port" $(leaks 40)
-sleep 2
+until_report 20 "$retained == 20"
 kill -TERM "$sonde"
 wait "$sonde"
 report

@@ -118,13 +118,7 @@ P
 }
 
 ready() { # port: until PostgreSQL takes connections, by the relay; each try is one connection for all who count
-    local i
-    for ((i = 0; i < 100; i++)); do
-        pg_isready -q -d postgres -h 127.0.0.1 -p "$1" -U tester && return 0
-        sleep 0.1
-    done
-    fail "PostgreSQL does not get ready"
-    return 1
+    wait_for 30 pg_isready -q -d postgres -h 127.0.0.1 -p "$1" -U tester || { fail "PostgreSQL does not get ready"; return 1; }
 }
 
 for one in ${ONLY:-postgresql memcached_}; do

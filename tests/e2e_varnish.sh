@@ -16,8 +16,7 @@ events { }
 http {
     log_format sizes '\$request_length \$bytes_sent';
     access_log $scratch/nginx.log sizes;
-    client_body_temp_path $scratch/b; proxy_temp_path $scratch/p; fastcgi_temp_path $scratch/f;
-    uwsgi_temp_path $scratch/u; scgi_temp_path $scratch/c;
+    $nginx_paths
     server { listen 127.0.0.1:$back; root $scratch/www; }
 }
 C
@@ -32,13 +31,14 @@ exec varnishd -F -n $scratch/work -a 127.0.0.1:$front -f $scratch/default.vcl -s
 C
 watch bash "$scratch/both.sh"
 wait_listening "$back" && wait_listening "$front" || exit 1
-for ((i = 0; i < 100; i++)); do curl -so /dev/null "http://127.0.0.1:$front/first" && break; sleep 0.1; done
-before=$((i + 1))
+before=0
+first() { before=$((before + 1)); curl -so /dev/null "http://127.0.0.1:$front/first"; }
+wait_for 20 first
 ab -q -k -n 3000 -c 16 "http://127.0.0.1:$front/hello.txt" >"$scratch/ab1" 2>&1 || fail "ab: cached"
 ab -q -n 500 -c 8 "http://127.0.0.1:$front/pass" >"$scratch/ab2" 2>&1 || fail "ab: passed on"
 ab -q -k -n 200 -c 4 "http://127.0.0.1:$front/large.bin" >"$scratch/ab3" 2>&1 || fail "ab: large"
 for n in 1 2 3; do is "ab$n: failures" "$(awk '/^Failed requests|^Non-2xx/{n += $NF} END {print n + 0}' "$scratch/ab$n")" 0; done
-sleep 0.5
+wait_idle "$front"
 kill -QUIT "$(cat "$scratch/nginx.pid")" # sonde waits for the last of them
 kill -TERM "$sonde"
 wait_gone "$sonde" 30 || { fail "sonde does not end"; exit 1; }

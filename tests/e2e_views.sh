@@ -143,8 +143,7 @@ chmod -R a+rX "$scratch/www"
 port=$(free_port)
 cat >"$scratch/nginx.conf" <<C
 worker_processes 2; pid $scratch/nginx.pid; error_log $scratch/error.log; events { }
-http { access_log off; client_body_temp_path $scratch/b; proxy_temp_path $scratch/p; fastcgi_temp_path $scratch/f;
-    uwsgi_temp_path $scratch/u; scgi_temp_path $scratch/c; keepalive_requests 100000;
+http { access_log off; $nginx_paths keepalive_requests 100000;
     server { listen 127.0.0.1:$port; root $scratch/www; location /users/ { return 200 "user\n"; } } }
 C
 rm -f "$scratch"/s.db*

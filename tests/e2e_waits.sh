@@ -62,9 +62,8 @@ port=$(free_port)
 watch /usr/bin/python3 "$scratch/server.py" "$port"
 wait_listening "$port" || exit 1
 curl -s "http://127.0.0.1:$port/stuck" >/dev/null & pids+=($!)
-sleep 0.3
 curl -s "http://127.0.0.1:$port/stuck" >/dev/null & pids+=($!)
-sleep 0.7
+until_report 20 '[.in_flight[] | .endpoint + " in " + .call] | sort == ["GET /stuck in semaphore", "GET /stuck in sleep"]'
 kill -KILL "$(pgrep -P "$sonde" -x python3 | head -n 1)"
 wait "$sonde"; is "exit code after SIGKILL" $? 137
 report
@@ -101,8 +100,7 @@ worker_processes 1;
 pid $scratch/nginx.pid;
 error_log $scratch/error.log;
 events { }
-http { access_log off; sendfile on; client_body_temp_path $scratch/b; proxy_temp_path $scratch/p; fastcgi_temp_path $scratch/f;
-uwsgi_temp_path $scratch/u; scgi_temp_path $scratch/c; server { listen 127.0.0.1:$port; root $folder; } }
+http { access_log off; sendfile on; $nginx_paths server { listen 127.0.0.1:$port; root $folder; } }
 C
     watch nginx -c "$scratch/nginx.conf" -g 'daemon off;'
     wait_listening "$port" || exit 1

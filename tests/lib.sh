@@ -29,24 +29,20 @@ free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-wait_port() { # port [seconds]
-    local i
-    for ((i = 0; i < ${2:-20} * 20; i++)); do
-        (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return 0
+# Waits until the command succeeds: wait_for SECONDS COMMAND... ; says so and returns 1 when it never does.
+wait_for() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@" 2>/dev/null; do
+        [ $SECONDS -lt $end ] || { echo "never came true: $*"; return 1; }
         sleep 0.05
     done
-    echo "nothing listens on port $1"
-    return 1
 }
 
-wait_gone() { # pid [seconds]
-    local i
-    for ((i = 0; i < ${2:-30} * 20; i++)); do
-        kill -0 "$1" 2>/dev/null || return 0
-        sleep 0.05
-    done
-    return 1
-}
+is_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1"); }
+wait_port() { wait_for "${2:-20}" is_open "$1"; } # port [seconds]
+is_gone() { ! kill -0 "$1"; }
+wait_gone() { wait_for "${2:-30}" is_gone "$1"; } # pid [seconds]
 
 # Starts `sonde run` in the background with the store $scratch/s.db: watch NAME COMMAND... ; sets $sonde.
 # The shell's own opening of a port to wait for it is a connection too: wait_log waits without one.
@@ -56,18 +52,32 @@ watch() {
     pids+=("$sonde")
 }
 
-# Waits until something listens on the port, by /proc, so that no connection of ours is counted.
-wait_listening() {
-    local hex i
-    hex=$(printf '%04X' "$1")
-    for ((i = 0; i < 600; i++)); do
-        awk -v p=":$hex" '$4 == "0A" && substr($2, length($2) - 4) == p {found = 1} END {exit !found}' \
-            /proc/net/tcp /proc/net/tcp6 2>/dev/null && return 0
-        sleep 0.05
-    done
-    echo "nothing listens on port $1"; cat "$scratch/err"
-    return 1
+# Sockets of the port in these states, by /proc, so that no connection of ours is counted: has_sockets PORT STATES
+has_sockets() {
+    awk -v p="$(printf ':%04X' "$1")" -v states="$2" \
+        'index(states, $4) && substr($2, length($2) - 4) == p {found = 1} END {exit !found}' /proc/net/tcp /proc/net/tcp6
 }
+listens() { has_sockets "$1" 0A; }
+wait_listening() { wait_for 30 listens "$1" || { cat "$scratch/err"; return 1; }; }
+
+# Waits until a server has seen that its clients are gone: nothing established, nothing that only the other end closed.
+is_idle() { ! has_sockets "$1" 01,08; }
+wait_idle() { wait_for 20 is_idle "$1" || fail "port $1: connections stay open"; }
+
+# kill -9 of the collector of $sonde; another one has taken over afterwards, its pid is $collector.
+collector_of() { pgrep -P "$1" sonde-collector | head -n 1; }
+has_successor() { collector=$(collector_of "$sonde"); [ -n "$collector" ] && [ "$collector" != "$1" ]; }
+replace_collector() {
+    collector=$(collector_of "$sonde")
+    [ -n "$collector" ] || { fail "no collector runs"; return 1; }
+    kill -KILL "$collector"
+    wait_for 20 has_successor "$collector" || fail "no new collector took over"
+}
+
+# What every nginx here needs to write below $scratch alone.
+# shellcheck disable=SC2034
+nginx_paths="client_body_temp_path $scratch/b; proxy_temp_path $scratch/p; fastcgi_temp_path $scratch/f;
+    uwsgi_temp_path $scratch/u; scgi_temp_path $scratch/c;"
 
 # Apache with its event MPM, serving $scratch/www: apache_conf PORT.
 apache_conf() {
@@ -86,6 +96,8 @@ C
 }
 
 report() { "$SONDE" report "$scratch/s.db" --json "$@" >"$scratch/report.json" || fail "sonde report: exit $?"; }
+report_says() { "$SONDE" report "$scratch/s.db" --json 2>/dev/null | jq -e "$1" >/dev/null; }
+until_report() { wait_for "$1" report_says "$2" || fail "the report never says $2"; } # seconds, jq condition; while the run goes on
 q() { jq -r "$1" "$scratch/report.json"; }
 
 # The sums of the report's contract, and the verdict when given.

@@ -16,8 +16,7 @@ daemon off;
 pid $scratch/nginx.pid;
 error_log $scratch/error.log;
 events { worker_connections 1024; }
-http { access_log $scratch/access.log; client_body_temp_path $scratch/b; proxy_temp_path $scratch/p; fastcgi_temp_path $scratch/f;
-uwsgi_temp_path $scratch/u; scgi_temp_path $scratch/c; keepalive_requests 1000; server { listen 127.0.0.1:$2; root $scratch/www; } }
+http { access_log $scratch/access.log; $nginx_paths keepalive_requests 1000; server { listen 127.0.0.1:$2; root $scratch/www; } }
 C
 }
 
