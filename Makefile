@@ -146,10 +146,21 @@ $(BUILD)/bench/bench_%: bench/bench_%.c $(BUILD)/libcollector.a
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) -fno-builtin -o $@ $< $(bench_$*_OBJ) $(BUILD)/libcollector.a $(COLLECTOR_LIBS)
 
-$(BUILD)/fuzz/fuzz_%: tests/fuzz_%.c $(LIB_SRC)
+# A target whose flags change the tables compiles all of the library with them; the others share its objects.
+FUZZ_CC := clang -std=gnu11 -D_GNU_SOURCE -O1 -g -I. -DSONDE_VERSION='"fuzz"' -DSONDE_COMMIT='"fuzz"' \
+	-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+FUZZ_OBJ := $(LIB_SRC:%.c=$(BUILD)/fuzz-obj/%.o)
+
+$(BUILD)/fuzz-obj/%.o: %.c
 	@mkdir -p $(@D)
-	clang -std=gnu11 -D_GNU_SOURCE -O1 -g -I. -DSONDE_VERSION='"fuzz"' -DSONDE_COMMIT='"fuzz"' \
-		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $< $(fuzz_$*_FLAGS) $(LIB_SRC) $(COLLECTOR_LIBS)
+	$(FUZZ_CC) -MMD -MP -c -o $@ $<
+
+$(BUILD)/fuzz-obj/collector/flame_html.o: collector/flame_page.html
+
+$(BUILD)/fuzz/fuzz_connection: FUZZ_OBJ := $(LIB_SRC)
+$(BUILD)/fuzz/fuzz_%: tests/fuzz_%.c $(FUZZ_OBJ)
+	@mkdir -p $(@D)
+	$(FUZZ_CC) -o $@ $< $(fuzz_$*_FLAGS) $(FUZZ_OBJ) $(COLLECTOR_LIBS)
 
 tests: $(TEST_UNITS) $(TEST_LIVE) $(TEST_TOOLS) $(BUILD)/tests/partial_malloc.so $(STACK_TESTS)
 

@@ -26,7 +26,7 @@ for target in "$BUILD"/fuzz/fuzz_*; do
     wanted "$name" "$@" || continue
     corpus=$BUILD/fuzz-corpus/$name seeds=$BUILD/fuzz-seeds/$name log=$BUILD/fuzz-$name.log
     mkdir -p "$corpus" "$seeds" "$BUILD/fuzz-findings"
-    if [ -d "tests/cases/$name" ] && ! timeout 60 "$target" --write-seeds="$seeds"; then
+    if [ -d "tests/cases/$name" ] && ! timeout 60 "$target" --write-seeds="$seeds" >"$log" 2>&1; then
         echo "FAIL  $name: its cases cannot be read"
         failed=$((failed + 1))
         continue
