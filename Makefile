@@ -199,7 +199,7 @@ tsan: ## unit tests under thread sanitizer
 
 .PHONY: sanitized
 sanitized: $(TEST_UNITS)
-	@BUILD=$(BUILD) bash tests/run.sh 'test_*'
+	@SANITIZED=1 BUILD=$(BUILD) bash tests/run.sh 'test_*'
 
 lint: ## clang-tidy, cppcheck, shellcheck, both compilers with -Werror
 	@bash tests/lint.sh
