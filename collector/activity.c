@@ -514,6 +514,19 @@ static bool return_to_caller(const struct activity *a, const struct group *g, st
     return true;
 }
 
+/* The event in hand is the first write of a call whose caller is known: what comes before it is the caller's. */
+static bool is_asked_by(const struct activity *a, const struct thread *t, const struct touch *x, struct group *caller)
+{
+    const struct exchange *e = spans_at(a->spans, x->group.exchange);
+    if (x->group.count > 1 || e->span.side != SIDE_CLIENT || !e->parent || e->span.start_ns != t->stretch.entry_ns)
+        return false;
+    const struct exchange *p = spans_at(a->spans, e->parent);
+    if (p->span.id != e->span.parent || p->state & TIME_OVER)
+        return false;
+    *caller = (struct group){.exchange = e->parent, .count = 1, .first_id = p->span.id, .last_id = p->span.id};
+    return true;
+}
+
 /* From here on the thread works for these. */
 static void take_over(struct activity *a, struct thread *t, const struct group *g, struct dialogue *d)
 {
@@ -542,10 +555,13 @@ static void touch(struct activity *a, struct thread *t, struct touch *x, struct 
     bool resumed = paused && x->group.count == 1 && x->group.first_id == paused;
     if (has_waits(&x->next) && !resumed)
         waits_outside(a, &x->next); /* it idled, or waited for another request's sake */
+    struct group whose = x->group;
     note_measured(a, t, &x->group);
+    if (is_asked_by(a, t, x, &whose))
+        note_measured(a, t, &whose);
     if (!cost_is_zero(&x->next))
-        charge(a, &x->group, &x->next, &x->when);
-    samples_belong(a, &x->group, &t->samples_kept);
+        charge(a, &whose, &x->next, &x->when);
+    samples_belong(a, &whose, &t->samples_kept);
     take_over(a, t, &x->group, d);
 }
 
@@ -591,6 +607,18 @@ void activity_stay(struct activity *a, struct thread *t)
         break;
     }
     t->delta = (struct cost){0};
+}
+
+void activity_hung_up(struct activity *a, struct thread *t, struct dialogue *d, uint64_t caller, uint64_t time_ns)
+{
+    struct group g, back;
+    if (d->over_count && group_of(a->spans, d, &g) && return_to_caller(a, &g, &back)) {
+        activity_touch(a, t, d, false); /* the end is the answer's end */
+        return;
+    }
+    activity_stay(a, t);
+    if (!caller || t->claim != CLAIM_SPANS || t->over || t->count > 1 || t->first_id != caller)
+        end_claim(a, t, time_ns);
 }
 
 /* --- calls to what is not read --------------------------------------------------------------------------------------------- */

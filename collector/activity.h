@@ -110,6 +110,8 @@ void activity_lists(struct activity *, const struct sample_lists *); /* copied; 
 /* After activity_stay. The claim ends: the thread waits; or EOF or close on the connection (rule 1). */
 void activity_wait(struct activity *, struct thread *, uint64_t time_ns);
 void activity_part(struct activity *, struct thread *, uint64_t time_ns);
+/* EOF: the same, unless the connection is a call of `caller` (0: of nobody), for which the thread works on. */
+void activity_hung_up(struct activity *, struct thread *, struct dialogue *, uint64_t caller, uint64_t time_ns);
 /* EVENT_TURN: the same, unless it waits for another thread in the middle of its request. */
 void activity_turn(struct activity *, struct thread *, const struct item *);
 /* A connection came: the claim ends, what follows prepares for its request. */

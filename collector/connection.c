@@ -502,12 +502,14 @@ static void on_bytes(struct connections *cs, struct connection *c, struct thread
 static void on_end_of_bytes(struct connections *cs, struct connection *c, struct thread *t, const struct item *item,
                             enum way way)
 {
-    activity_stay(cs->activity, t);
-    if (way == OUT)
+    if (way == OUT) {
+        activity_stay(cs->activity, t);
         return;
+    }
     struct moment now = moment_of(item);
     stream_half_end(cs, c, IN, &now);
-    activity_part(cs->activity, t, item->time_ns);
+    uint64_t caller = c->reading == READING_PARSER ? c->dialogue.parent : c->call.id;
+    activity_hung_up(cs->activity, t, &c->dialogue, c->origin == ORIGIN_OPENED ? caller : 0, item->time_ns);
     span_settle(cs->spans, &c->dialogue);
 }
 

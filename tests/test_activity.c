@@ -565,6 +565,73 @@ static void test_a_connection_opened_for_a_request_keeps_its_parent_over_a_wait(
     assert_int_equal(span_named("/again")->parent, 0);
 }
 
+static void test_a_call_that_is_closed_leaves_its_thread_with_the_caller(void **state)
+{
+    (void)state;
+    for (int by_end = 0; by_end < 2; by_end++) { /* the answer's length is told, or the end tells it */
+        uint64_t server = 1 + 4 * (uint64_t)by_end, up = server + 1, other = server + 2;
+        accepts(a, server);
+        reads(a, server, by_end ? GET("/two") : GET("/one"));
+        connects(a, up, 0);
+        writes(a, up, GET("/up"));
+        pass_time(9000);
+        reads(a, up, by_end ? "HTTP/1.1 200 OK\r\n\r\nok" : ANSWER);
+        reads_end(a, up);
+        closes(a, up);
+        allocates(a, 500);
+        connects(a, other, 0);
+        writes(a, other, GET("/other"));
+        reads(a, other, ANSWER);
+        writes(a, server, ANSWER);
+        waits(a);
+    }
+    finish();
+    costs("/one", 500, 0);
+    costs("/two", 500, 0);
+}
+
+/* An unparsed one too; but an end on a connection of somebody else's leaves the request. */
+static void test_an_end_ends_the_claim_unless_it_is_its_own_call(void **state)
+{
+    (void)state;
+    accepts(a, 1);
+    accepts(a, 4);
+    connects(a, 2, 0);
+    connects(a, 3, 0);
+    reads(a, 1, GET("/one"));
+    writes(a, 2, "\1\2\3\4");
+    reads(a, 2, "\4\3\2\1");
+    reads_end(a, 2);
+    allocates(a, 500);
+    reads_end(a, 3);
+    allocates(a, 7);
+    reads(a, 4, GET("/four"));
+    writes(a, 4, ANSWER);
+    writes(a, 1, ANSWER);
+    waits(a);
+    finish();
+    costs("/one", 500, 0);
+    costs("/four", 7, 0);
+}
+
+static void test_what_comes_before_a_calls_first_write_is_the_callers(void **state)
+{
+    (void)state;
+    accepts(a, 1);
+    reads(a, 1, GET("/one"));
+    connects(a, 2, -115);
+    waits_quietly(a);
+    allocates(a, 40);
+    writes(a, 2, GET("/up"));
+    allocates(a, 3);
+    reads(a, 2, ANSWER);
+    writes(a, 1, ANSWER);
+    waits(a);
+    finish();
+    costs("/one", 40, 0);
+    costs("/up", 3, 0);
+}
+
 static void test_parallel_client_requests_count_their_time_once(void **state)
 {
     (void)state;
@@ -706,6 +773,9 @@ int main(void)
         TEST(test_pieces_of_a_first_line_are_paid_by_their_request),
         TEST(test_a_client_request_in_a_servers_turn_has_it_as_parent),
         TEST(test_a_connection_opened_for_a_request_keeps_its_parent_over_a_wait),
+        TEST(test_a_call_that_is_closed_leaves_its_thread_with_the_caller),
+        TEST(test_an_end_ends_the_claim_unless_it_is_its_own_call),
+        TEST(test_what_comes_before_a_calls_first_write_is_the_callers),
         TEST(test_parallel_client_requests_count_their_time_once),
         TEST(test_no_parent_is_guessed_after_a_wait),
         TEST(test_a_lost_event_loses_no_bytes_and_marks_the_request),
