@@ -41,7 +41,7 @@ TEST_UNITS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 TEST_UNITS += $(patsubst tests/findings/%,$(BUILD)/tests/test_findings_%,$(wildcard tests/findings/*))
 TEST_LIVE  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/live_*.c))
 # the recorder without its exported names: tests and benches link it and put their own functions into `real`
-SHIM_PARTS := $(patsubst %,$(BUILD)/pic/shim/%.o,record cpu rule rule_object rule_tables sampled stack stack_switch stall lifecycle program descriptor real \
+SHIM_PARTS := $(patsubst %,$(BUILD)/pic/shim/%.o,record cpu owed rule rule_object rule_tables sampled stack stack_switch stall lifecycle program descriptor real \
 	usage watch wrap_io wrap_message wrap_socket wrap_descriptor wrap_wait wrap_lock wrap_sleep wrap_file)
 BENCHES    := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/bench_*.c))
 FUZZERS    := $(patsubst tests/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz_*.c))

@@ -34,6 +34,7 @@ struct block {
     uint32_t older, newer;
     uint32_t previous_of_process, next_of_process;
     uint8_t kind, fate;
+    bool guess; /* its process ended, and frees of it were lost */
     bool listed, followed; /* listed: in a list; followed: in the index, a free will find it */
 };
 
@@ -48,6 +49,7 @@ struct process_heap {
     uint32_t number, chain;
     uint32_t first; /* its blocks */
     bool unknown; /* its stacks are not walked, or its heap not seen */
+    bool unsure;  /* frees of its blocks were lost: what seems to live may not */
 };
 
 struct early {
@@ -473,11 +475,18 @@ static uint32_t hold(struct heap *h, const struct span *s)
     return place;
 }
 
+static bool is_guess(const struct heap *h, const struct block *b)
+{
+    uint32_t p = find_process(h, b->process);
+    return b->guess || (p && h->process[p].unsure);
+}
+
 /* Oldest first; their ends differ by the second that a request may wait for its costs, no more. */
 static void judge(struct heap *h)
 {
     struct judged *j = judged_at(h, 0);
     uint64_t bytes = 0, samples = 0;
+    bool guess = false;
     for (uint32_t i = j->list, next; i; i = next) {
         struct block *b = &h->block[i];
         next = b->next;
@@ -488,6 +497,7 @@ static void judge(struct heap *h)
             sites_change(h->sites, b->site);
             bytes += b->weight;
             samples++;
+            guess |= is_guess(h, b);
         }
         b->next = 0;
         b->listed = false;
@@ -498,6 +508,7 @@ static void judge(struct heap *h)
         struct span *s = &h->held[j->held - 1];
         s->samples = (uint32_t)samples;
         s->retained = bytes;
+        s->inferred |= guess ? INFERRED_COST : 0;
         rollup_offer(h->rollup, s);
         h->held_free[h->held_frees++] = j->held;
     }
@@ -572,10 +583,29 @@ void heap_fact(struct heap *h, const struct item *item)
                       f->executable);
     if (p && f->flags & (PROCESS_NO_STACKS | PROCESS_OWN_MALLOC))
         h->process[p].unknown = true;
-    if (f->kind != FACT_PROCESS_END)
+    bool ends = f->kind == FACT_PROCESS_END;
+    if (p && (f->flags & PROCESS_LOST_FREES || (ends && f->flags & PROCESS_OWES_FREES)))
+        h->process[p].unsure = true;
+    if (!ends)
         return;
-    while (p && h->process[p].first)
+    while (p && h->process[p].first) {
+        h->block[h->process[p].first].guess = h->process[p].unsure;
         meet_fate(h, h->process[p].first, ENDED);
+    }
     drop_process(h, item->process);
     objects_end(sites_objects(h->sites), item->process);
+}
+
+/* Of a full arena and a nested event the recorder tells later (shim/owed.h); of an unfinished one the block was not freed. */
+void heap_gap(struct heap *h, const struct item *item)
+{
+    uint32_t p = find_process(h, item->process);
+    if (p && (item->loss == LOSS_DAMAGED || item->loss == LOSS_COLLECTOR))
+        h->process[p].unsure = true;
+}
+
+uint32_t heap_flags(const struct heap *h, uint32_t process)
+{
+    uint32_t p = find_process(h, process);
+    return p && h->process[p].unsure ? PROCESS_LOST_FREES : 0;
 }

@@ -43,6 +43,8 @@ void heap_belong(void *heap, uint32_t list, struct exchange *, bool shared);
 void heap_leaves(void *heap, struct span *, bool counted);
 
 void heap_fact(struct heap *, const struct item *); /* PROCESS, PROCESS_TOTAL, PROCESS_END; after connection_fact */
+uint32_t heap_flags(const struct heap *, uint32_t process); /* PROCESS_LOST_FREES, by now */
+void heap_gap(struct heap *, const struct item *);  /* frees may be among what is missing: what lives then is a guess */
 void heap_tick(struct heap *, uint64_t time_ns);
 void heap_finish(struct heap *); /* all that is open has ended: what lives is retained */
 

@@ -154,7 +154,12 @@ static void count_image(void *to, struct image *image)
     cost_add(&s->beyond, &beyond);
     if (image->end != IMAGE_LIVES || !image->pid)
         return;
-    struct fact f = {.kind = FACT_PROCESS_TOTAL, .pid = image->pid, .exit_code = -1, .signal = -1, .total = total};
+    struct fact f = {.kind = FACT_PROCESS_TOTAL,
+                     .pid = image->pid,
+                     .exit_code = -1,
+                     .signal = -1,
+                     .total = total,
+                     .flags = heap_flags(s->p->heap, image->number)};
     struct item item = {.kind = ITEM_FACT, .process = image->number, .time_ns = s->p->now_ns, .fact = &f};
     rollup_fact(s->p->rollup, &item);
 }
@@ -270,6 +275,7 @@ void pipeline_item(struct pipeline *p, const struct item *item)
         break;
     case ITEM_GAP:
         connection_gap(p->connections, item);
+        heap_gap(p->heap, item);
         break;
     case ITEM_TICK:
         on_tick(p, item->time_ns);

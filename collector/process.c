@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "collector/sink/queue.h"
+#include "wire/arena.h"
 
 #define BUCKETS 4096u
 #define EXECUTABLES_MAX 256
@@ -273,7 +274,7 @@ static void began(struct processes *p, const struct item *item)
     if (!at)
         return;
     at->parent = f->parent;
-    at->flags = f->flags;
+    at->flags = f->flags & ~(uint32_t)PROCESS_OWES_FREES;
     at->heap_tail_unknown |= f->heap_tail_unknown;
     if (!at->start_ns)
         at->start_ns = item->time_ns;
@@ -286,8 +287,9 @@ static void take_totals(struct processes *p, struct process *at, const struct fa
     uint64_t cpu = f->cpu_ns ? f->cpu_ns : f->total.cpu_ns;
     if (at->allocated == f->total.allocated && at->freed == f->total.freed &&
         at->allocations == f->total.allocations && (!cpu || at->cpu_ns == cpu) &&
-        (!f->heap_tail_unknown || at->heap_tail_unknown))
+        (!f->heap_tail_unknown || at->heap_tail_unknown) && !(f->flags & PROCESS_LOST_FREES & ~at->flags))
         return;
+    at->flags |= f->flags & PROCESS_LOST_FREES;
     at->allocated = f->total.allocated;
     at->freed = f->total.freed;
     at->allocations = f->total.allocations;
@@ -301,6 +303,7 @@ static void ended(struct processes *p, struct process *at, const struct item *it
 {
     const struct fact *f = item->fact;
     take_totals(p, at, f);
+    at->flags |= f->flags & PROCESS_OWES_FREES; /* nobody can tell them any more */
     if (f->exit_code >= 0)
         at->exit_code = f->exit_code;
     if (f->signal >= 0)

@@ -410,6 +410,8 @@ static void put_process(struct out *o, const struct report *r, const struct repo
     number_at(o, "merged", p->merged);
     if (p->heap_tail_unknown)
         text_at(o, "heap_tail", "unknown");
+    if (report_lost_frees(p))
+        text_at(o, "frees", "some lost");
     shut(o, '}');
 }
 

@@ -197,12 +197,21 @@ void report_leaks_text(const struct report *r, const struct report_style *style,
     if (left)
         fprintf(f, "%*s+ %d more: --top %d, --json\n", PAGE_LABEL, "", left, leaks);
     put_remedy(&p, list, leaks);
+    page_put_lost_frees(&p);
     put_no(&p, &no, leaks);
     free(list);
     fflush(f);
 }
 
 /* --- JSON --- */
+
+static bool is_unsure(const struct report *r)
+{
+    for (int i = 0; i < r->processes; i++)
+        if (report_lost_frees(&r->process[i]))
+            return true;
+    return false;
+}
 
 static void add_number(cJSON *to, const char *key, double v, bool known)
 {
@@ -258,6 +267,7 @@ int report_leaks_json(const struct report *r, FILE *f)
         cJSON_AddItemToArray(leaks, leak_json(list[i]));
     cJSON_AddNumberToObject(all, "version", 1);
     cJSON_AddBoolToObject(all, "known", known);
+    cJSON_AddBoolToObject(all, "frees_lost", is_unsure(r));
     add_number(all, "sample_bytes", (double)r->sample_bytes, r->stacks_sampled);
     add_number(all, "moments", r->moments, r->history_known);
     add_number(all, "requests", (double)r->requests, true);

@@ -120,6 +120,7 @@ void page_put_memory(struct page *p)
     page_put_view(p, columns, "HEAP  ", &outside);
     page_say(p, "CHARGED", "%s of %s allocated (%s) belong to requests; kept: allocated and not freed by the same requests",
              cell_bytes(s.charged).s, cell_bytes(s.allocated).s, cell_percent(s.charged, s.allocated).s);
+    page_put_lost_frees(p);
     page_put_places(p, &(struct page_places){"KEPT AT", "kept", kept, kept_samples, true, false,
                                              s.allocated > s.freed ? s.allocated - s.freed : 0});
     page_put_places(p, &(struct page_places){"ALLOCATED", "bytes", allocated, allocated_samples, false, false, s.allocated});

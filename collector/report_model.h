@@ -85,6 +85,8 @@ struct report_process {
     uint32_t flags; /* enum process_flag */
 };
 
+bool report_lost_frees(const struct report_process *); /* what seems to live in it may not */
+
 struct report_unread {
     const char *address, *reason;
     uint64_t connections, bytes_in, bytes_out;

@@ -210,6 +210,24 @@ void page_put_lost(struct page *p)
     }
 }
 
+bool report_lost_frees(const struct report_process *p)
+{
+    return p->flags & PROCESS_LOST_FREES || (p->end_ns && p->flags & PROCESS_OWES_FREES);
+}
+
+void page_put_lost_frees(struct page *p)
+{
+    const char *lost = NULL;
+    for (int i = 0; i < p->r->processes && p->r->stacks_sampled; i++)
+        lost = report_lost_frees(&p->r->process[i]) ? page_program(&p->r->process[i]) : lost;
+    if (!lost)
+        return;
+    char name[64];
+    page_clean(name, sizeof name, lost, p->style->utf8);
+    page_say(p, "UNSURE", "%s: the arena was full, and not all of its freed blocks could be told: some that are shown as kept may be free",
+             name);
+}
+
 void page_put_heap_notes(struct page *p)
 {
     const struct report *r = p->r;

@@ -114,5 +114,6 @@ void page_put_in_flight(struct page *);
 void page_put_unread(struct page *);
 void page_put_lost(struct page *);
 void page_put_heap_notes(struct page *);
+void page_put_lost_frees(struct page *); /* beside what sampled blocks say */
 
 #endif

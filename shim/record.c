@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "shim/cpu.h"
+#include "shim/owed.h"
 
 #define HEAD_IN 4096u
 #define HEAD_OUT 1024u
@@ -316,6 +317,21 @@ static __attribute__((noinline)) void write_more(struct lane *l, const struct ob
     }
 }
 
+__attribute__((noinline)) void record_owed(struct lane *l, uint64_t time)
+{
+    uint64_t serial;
+    while ((serial = owed_take())) {
+        uint64_t lost = l->lost_full + l->lost_nested;
+        struct event_argument a = {.argument = (int64_t)serial};
+        struct observation o = {.type = EVENT_FREED, .descriptor = -1, .time = time};
+        record_note(l, &o, &a, sizeof a);
+        if (lost == l->lost_full + l->lost_nested)
+            continue;
+        owed_put(serial);
+        return;
+    }
+}
+
 void record_event(struct lane *l, const struct observation *o)
 {
     if (unlikely(!l)) {
@@ -330,6 +346,8 @@ void record_event(struct lane *l, const struct observation *o)
     if (unlikely(o->plan == PLAN_FULL && o->data_bytes > p.head && p.head))
         write_more(l, o, here);
     leave(l, here);
+    if (unlikely(load_relaxed(owed_count())) && o->type != EVENT_TURN)
+        record_owed(l, o->time);
 }
 
 void record_note(struct lane *l, const struct observation *o, const void *data, size_t bytes)

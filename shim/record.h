@@ -110,6 +110,9 @@ struct observation {
 /* Writes one event into the lane (may be NULL: counted). Keeps errno. Never fails visibly. */
 void record_event(struct lane *, const struct observation *);
 
+/* After an event that found room: the frees that found none (owed.h). */
+void record_owed(struct lane *, uint64_t time);
+
 /* A small event whose payload is `bytes` at `data` (addresses, arguments). */
 void record_note(struct lane *, const struct observation *, const void *data, size_t bytes);
 

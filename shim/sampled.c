@@ -133,13 +133,26 @@ static bool tell(struct lane *l, uint8_t type, const void *data, size_t bytes)
     return l && lost == l->lost_full + l->lost_nested;
 }
 
+/* Apart from record_event, which does the same: these come also in programs that have nothing else to tell. */
+static void pay(struct lane *l)
+{
+    uint64_t waited = self.wait_return;
+    self.wait_return = 0;
+    record_owed(l, ticks_now());
+    self.wait_return = waited;
+}
+
 static void tell_freed(uint64_t serial)
 {
-    if (!recording())
+    if (!shim.attached || self.in_vfork)
         return;
     int saved = errno;
     struct event_argument a = {.argument = (int64_t)serial};
-    tell(lane_here(), EVENT_FREED, &a, sizeof a);
+    struct lane *l = lane_here();
+    if (!recording() || !tell(l, EVENT_FREED, &a, sizeof a))
+        owed_put(serial);
+    else if (__builtin_expect(load_relaxed(owed_count()), 0))
+        pay(l);
     errno = saved;
 }
 
@@ -157,8 +170,11 @@ static __attribute__((noinline)) void sampled_tell(struct lane *l, void *block)
     s->frames = (uint16_t)frames;
     s->end = (uint16_t)end;
     s->pad = 0;
-    if (!tell(l, EVENT_ALLOCATED, s, sizeof *s + frames * sizeof *s->frame) && followed)
+    bool told = tell(l, EVENT_ALLOCATED, s, sizeof *s + frames * sizeof *s->frame);
+    if (!told && followed)
         take_out(block); /* nobody knows of it */
+    if (told && __builtin_expect(load_relaxed(owed_count()), 0))
+        pay(l);
 }
 
 /* --- when --- */

@@ -18,10 +18,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "shim/owed.h"
 #include "shim/record.h"
 
 /*
- * | epoch, 1 page | filter: a count for each 1 KiB of addresses, folded | keys: buckets of 8 addresses | their serials |
+ * | epoch, how many are owed, 1 page | filter: a count for each 1 KiB of addresses, folded | keys: buckets of 8 addresses |
+ * their serials | freed and not told yet (owed.h) |
  * A count that reached 255 stays: its addresses are always looked up.
  */
 #define SAMPLED_FILTER 4096u
@@ -29,7 +31,8 @@
 #define SAMPLED_PLACES 32768u
 #define SAMPLED_KEYS (SAMPLED_FILTER + SAMPLED_COUNTS)
 #define SAMPLED_SERIALS (SAMPLED_KEYS + 8u * SAMPLED_PLACES)
-#define SAMPLED_END ((long)(SAMPLED_SERIALS + 8u * SAMPLED_PLACES))
+#define SAMPLED_OWED (SAMPLED_SERIALS + 8u * SAMPLED_PLACES)
+#define SAMPLED_END ((long)(SAMPLED_OWED + OWED_BYTES))
 
 static inline uint8_t *sampled_count(const void *block)
 {

@@ -84,7 +84,9 @@ enum process_flag {
     PROCESS_OWN_MALLOC = 1 << 4,  /* the executable defines malloc itself: allocations are not seen */
     PROCESS_NO_CPU = 1 << 5,      /* FEATURE_CPU, but it cannot be had (any more): the kernel or libc lacks rseq, or a
                                      seccomp filter was set that may forbid the clock */
-    PROCESS_NO_STACKS = 1 << 6    /* FEATURE_STACKS, but none is walked here: no libunwind, too old a libc, valgrind */
+    PROCESS_NO_STACKS = 1 << 6,   /* FEATURE_STACKS, but none is walked here: no libunwind, too old a libc, valgrind */
+    PROCESS_OWES_FREES = 1 << 7,  /* EVENT_FREEDs that found no room wait for the next event; at an end: they were lost */
+    PROCESS_LOST_FREES = 1 << 8   /* more than can wait: some blocks look alive that are not */
 };
 
 /* 512 bytes: one executed image or forked child. */
