@@ -15,24 +15,25 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static int check_help(FILE *to, int code)
+static int check_help(void)
 {
-    fprintf(to, "usage: sonde check [--config FILE] [--output URL] [--set KEY=VALUE]... [CMD]\n\n"
-                "Tells whether the configuration is right (each fault with file, line and key), whether the output\n"
-                "answers and takes documents, whether shared memory is to be had, and what of CMD can be seen.\n"
-                "Exit code 1 when something is wrong.\n\nSettings and their defaults:\n");
-    for (const struct option_row *row = option_rows; row->key; row++)
-        if (row->is_switch)
-            fprintf(to, "  %-27s %s (%s)\n", row->key, row->help, row->initial ? "true" : "false");
-        else
-            fprintf(to, "  %-27s %s (%" PRIu64 ")\n", row->key, row->help, row->initial);
-    return code;
+    printf("usage: sonde check [OPTIONS] [CMD]\n\n"
+           "Tells whether the configuration is right (each fault with file, line and key),\n"
+           "whether the output answers and takes documents, whether shared memory is to be\n"
+           "had, and what of CMD can be seen. Exit code 1 when something is wrong.\n\n"
+           "  --config FILE    settings as JSON\n"
+           "  --output URL     as --to of sonde run\n"
+           "  --set KEY=VALUE  one setting\n"
+           "  --help           this text\n\n"
+           "Settings and their defaults:\n");
+    print_settings(stdout);
+    return 0;
 }
 
-static void print_fault(void *unused, const char *where, const char *what)
+static void print_fault(void *faults, const char *where, const char *what)
 {
-    (void)unused;
-    printf("fault     %s: %s\n", where, what);
+    ++*(int *)faults;
+    printf("fault     %s: %s\n", strcmp(where, "--to") ? where : "--output", what);
 }
 
 static int check_memory(const struct settings *s)
@@ -137,22 +138,22 @@ int check_main(int argc, char **argv)
     struct settings s;
     int faults = 0;
     settings_init(&s);
-    for (int c; (c = getopt_long(argc, argv, "+h", options, NULL)) != -1;) {
-        int found = 0;
+    opterr = 0;
+    for (int c; (c = getopt_long(argc, argv, "+:h", options, NULL)) != -1;) {
         if (c == 'c') {
-            found = settings_read(&s, optarg, print_fault, NULL);
-            if (!found)
+            if (!settings_read(&s, optarg, print_fault, &faults))
                 printf("ok        %s\n", optarg);
         } else if (c == 'o')
-            found = settings_output(&s, optarg, print_fault, NULL);
+            settings_output(&s, optarg, print_fault, &faults);
         else if (c == 's')
-            found = settings_set(&s, optarg, print_fault, NULL);
-        else
-            return c == 'h' ? check_help(stdout, 0) : check_help(stderr, EXIT_WRONG_USE);
-        faults += found != 0;
+            settings_set(&s, optarg, print_fault, &faults);
+        else if (c == 'h')
+            return check_help();
+        else {
+            wrong_option("check", options, c, argv);
+            return EXIT_WRONG_USE;
+        }
     }
-    if (argc - optind > 1 && !strcmp(argv[optind], "--"))
-        optind++;
     check_measured(&s.options);
     faults += check_install();
     faults += check_memory(&s);

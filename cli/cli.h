@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include "collector/report.h"
 #include "collector/settings.h"
 
@@ -29,6 +30,12 @@ struct report_style report_style_of_terminal(const char *store);
 
 /* "sonde: ..." and a newline on stderr, in one write. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Tells on stderr what was wrong with the option at which getopt_long (with ":", and opterr = 0) returned `found`. */
+struct option;
+void wrong_option(const char *command, const struct option *options, int found, char **argv);
+
+void print_settings(FILE *to); /* every key, what it means, its default */
 
 /* A settings_fault_fn that complains: "sonde: WHERE: WHAT". */
 void complain_fault(void *unused, const char *where, const char *what);

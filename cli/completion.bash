@@ -5,10 +5,14 @@ _sonde() {
     prev=${COMP_WORDS[COMP_CWORD - 1]}
     command=${COMP_WORDS[1]}
     if [ "$COMP_CWORD" = 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'run report flame leaks list off record replay dump check --help --version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'run report flame leaks list off record replay dump check help --help --version' -- "$cur")
         return
     fi
     case $prev in
+    help)
+        mapfile -t COMPREPLY < <(compgen -W 'run report flame leaks list off record replay dump check' -- "$cur")
+        return
+        ;;
     -o | --config)
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
@@ -56,6 +60,8 @@ _sonde() {
     replay) mapfile -t COMPREPLY < <(compgen -W '-o --to --config --set --name --quiet --help' -- "$cur"; compgen -f -- "$cur") ;;
     check) mapfile -t COMPREPLY < <(compgen -W '--config --output --set --help' -- "$cur"; compgen -c -- "$cur") ;;
     off) mapfile -t COMPREPLY < <(compgen -W '--undo --help' -- "$cur"; compgen -f -- "$cur") ;;
+    list) mapfile -t COMPREPLY < <(compgen -W '--help' -- "$cur") ;;
+    dump) mapfile -t COMPREPLY < <(compgen -W '--help' -- "$cur"; compgen -f -- "$cur") ;;
     *) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     esac
 }

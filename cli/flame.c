@@ -20,17 +20,20 @@
 static const char usage[] =
     "usage: sonde flame [STORE] [--by WHAT] [--route R] [--format FORMAT] [-o FILE]\n"
     "\n"
-    "Shows where in the code the sampled stacks allocate, keep memory or wait. STORE is ./sonde.db unless named.\n"
+    "Shows where in the code the sampled stacks allocate, keep memory or wait. STORE\n"
+    "is ./sonde.db unless named.\n"
     "\n"
     "  --by allocated     bytes that were allocated (default)\n"
-    "       retained      of them, those that lived memory.retained_s past the end of their request\n"
+    "       retained      those that outlived their request by memory.retained_s\n"
     "       live          of them, those that were never freed so far\n"
     "       lockwait      time waited for locks\n"
-    "  --route R          only of this endpoint: \"GET /users/{id}\", /users/{id}, \"GET *\", outside\n"
-    "  --format collapsed   \"root;outer;inner weight\", a line a stack, as flamegraph.pl takes it (default)\n"
+    "  --route R          only of this endpoint: \"GET /users/{id}\", /users/{id},\n"
+    "                     \"GET *\", outside\n"
+    "  --format collapsed   \"root;outer;inner weight\", a line a stack, as\n"
+    "                       flamegraph.pl takes it (default)\n"
     "           speedscope  JSON for https://www.speedscope.app\n"
     "           html        one page for a browser, which needs no network\n"
-    "  -o FILE            write there; a name that ends in .html or .json tells the format\n"
+    "  -o FILE            write there; an ending of .html or .json tells the format\n"
     "  --help             this text\n";
 
 struct wish {
@@ -79,7 +82,7 @@ static int take(struct wish *w, int option, const char *value)
         w->help = true;
         return 0;
     default:
-        return wrong("no such option, or its value is missing", NULL);
+        return EXIT_WRONG_USE; /* told */
     }
 }
 
@@ -94,7 +97,9 @@ static int parse(int argc, char **argv, struct wish *w)
     static const struct option options[] = {
         {"by", 1, 0, 'b'}, {"route", 1, 0, 'r'}, {"format", 1, 0, 'f'}, {"output", 1, 0, 'o'}, {"help", 0, 0, 'h'}, {0, 0, 0, 0}};
     opterr = 0;
-    for (int c; (c = getopt_long(argc, argv, "o:h", options, NULL)) != -1;) {
+    for (int c; (c = getopt_long(argc, argv, ":o:h", options, NULL)) != -1;) {
+        if (c == '?' || c == ':')
+            wrong_option("flame", options, c, argv);
         int rc = take(w, c, optarg);
         if (rc != 0)
             return rc;

@@ -16,12 +16,13 @@
 static const char usage[] =
     "usage: sonde leaks [STORE] [--json] [--top N]\n"
     "\n"
-    "Shows the places in the code whose live memory grows with the requests, the route that makes them grow, how much\n"
-    "a request adds, and how sure that is. Memory that stopped growing (a cache that is full) is no leak. STORE is\n"
+    "Shows the places in the code whose live memory grows with the requests, the\n"
+    "route that makes them grow, how much a request adds, and how sure that is.\n"
+    "Memory that stopped growing (a cache that is full) is no leak. STORE is\n"
     "./sonde.db unless named; the run may still be going on.\n"
     "\n"
     "  SURE      it rises over the whole run, by more than chance, and goes on\n"
-    "  LIKELY    it rises by more than chance; longer, or with more samples, it would be sure\n"
+    "  LIKELY    it rises by more than chance; with more time or samples, surely\n"
     "  TOO FEW   it may rise: too few samples to tell\n"
     "\n"
     "  --json    one JSON object (docs/report.md)\n"
@@ -42,7 +43,7 @@ int leaks_main(int argc, char **argv)
     char message[4096 + 256], *end;
     bool json = false;
     opterr = 0;
-    for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+    for (int c; (c = getopt_long(argc, argv, ":h", options, NULL)) != -1;) {
         if (c == 'h')
             return fputs(usage, stdout) < 0;
         if (c == 'j') {
@@ -53,7 +54,8 @@ int leaks_main(int argc, char **argv)
                 return wrong("--top wants a number above 0", optarg);
             query.top = (int)n;
         } else {
-            return wrong("no such option, or its value is missing", argv[optind - 1]);
+            wrong_option("leaks", options, c, argv);
+            return EXIT_WRONG_USE;
         }
     }
     if (argc - optind > 1)

@@ -120,11 +120,14 @@ static int show(void *to, const struct running *r)
 int list_main(int argc, char **argv)
 {
     if (argc > 1) {
-        bool help = !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h");
-        fprintf(help ? stdout : stderr, "usage: sonde list\n\n"
-                                        "Lists the runs that go on: the supervisor's pid, recording on or off, how many "
-                                        "processes\nare watched, the store, the command.\n");
-        return help ? 0 : EXIT_WRONG_USE;
+        if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+            printf("usage: sonde list\n\n"
+                   "Lists the runs that go on: the supervisor's pid, recording on or off, how many\n"
+                   "processes are watched, the store, the command.\n");
+            return 0;
+        }
+        fprintf(stderr, "sonde list: takes no options nor names: %s (see sonde list --help)\n", argv[1]);
+        return EXIT_WRONG_USE;
     }
     int shown = 0;
     if (!running_each(show, &shown))
@@ -165,12 +168,14 @@ static int count_one(void *to, const struct running *r)
     return 0;
 }
 
-static int off_usage(FILE *to, int code)
+static int off_usage(void)
 {
-    fprintf(to, "usage: sonde off [--undo] [STORE]\n\n"
-                "Stops recording in the servers of a run at once; they run on. STORE names the run where there is\n"
-                "more than one. --undo starts it again; what passed meanwhile is not known.\n");
-    return code;
+    printf("usage: sonde off [--undo] [STORE]\n\n"
+                "Stops recording in the servers of a run at once; they run on. STORE names the\n"
+                "run where there is more than one.\n\n"
+                "  --undo    records again; what passed meanwhile is not known\n"
+                "  --help    this text\n");
+    return 0;
 }
 
 int off_main(int argc, char **argv)
@@ -178,13 +183,20 @@ int off_main(int argc, char **argv)
     static const struct option options[] = {{"help", 0, 0, 'h'}, {"undo", 0, 0, 'u'}, {0, 0, 0, 0}};
     struct off off = {.value = 1};
     char absolute[PATH_MAX];
-    for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
-        if (c != 'u')
-            return c == 'h' ? off_usage(stdout, 0) : off_usage(stderr, EXIT_WRONG_USE);
+    opterr = 0;
+    for (int c; (c = getopt_long(argc, argv, ":h", options, NULL)) != -1;) {
+        if (c == 'h')
+            return off_usage();
+        if (c != 'u') {
+            wrong_option("off", options, c, argv);
+            return EXIT_WRONG_USE;
+        }
         off.value = 0;
     }
-    if (argc - optind > 1)
-        return off_usage(stderr, EXIT_WRONG_USE);
+    if (argc - optind > 1) {
+        fprintf(stderr, "sonde off: one store at a time: %s (see sonde off --help)\n", argv[optind + 1]);
+        return EXIT_WRONG_USE;
+    }
     if (optind < argc) {
         if (!realpath(argv[optind], absolute)) {
             complain("%s: %s; `sonde list` shows the stores of running runs", argv[optind], strerror(errno));

@@ -17,14 +17,14 @@ struct subcommand {
 static const struct subcommand subcommands[] = {
     {"run", run_main, "run a command and tell what its requests cost"},
     {"report", report_main, "show the summary of a store again, also while the run goes on"},
-    {"flame", flame_main, "where in the code requests allocate, keep memory and wait, as a flame graph"},
+    {"flame", flame_main, "where in the code requests allocate, keep and wait, as a flame graph"},
     {"leaks", leaks_main, "places whose memory grows with the requests"},
     {"list", list_main, "list the runs that go on"},
     {"off", off_main, "stop recording in running servers; they run on"},
     {"record", record_main, "run a command and keep its raw event stream in a file"},
     {"replay", replay_main, "run the collector over a recorded stream"},
     {"dump", dump_main, "print a recorded stream as text"},
-    {"check", check_main, "is the configuration right, does the output answer, what can be seen of a command"},
+    {"check", check_main, "is the configuration right, does the output answer, what can be seen"},
 };
 
 void complain(const char *format, ...)
@@ -48,7 +48,7 @@ void complain_fault(void *unused, const char *where, const char *what)
 
 static void usage(FILE *to)
 {
-    fprintf(to, "sonde - what every request costs, seen from inside a server that nobody recompiled\n\n"
+    fprintf(to, "sonde - what every request costs, inside a server that nobody recompiled\n\n"
                 "usage: sonde COMMAND [OPTIONS]\n\n");
     for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++)
         fprintf(to, "  %-8s %s\n", subcommands[i].name, subcommands[i].what);
@@ -56,8 +56,23 @@ static void usage(FILE *to)
                 "  sonde run -- nginx -g 'daemon off;'\n");
 }
 
+static int no_such_command(const char *word)
+{
+    enum { COUNT = sizeof subcommands / sizeof *subcommands };
+    const char *names[COUNT + 1] = {NULL};
+    for (size_t i = 0; i < COUNT; i++)
+        names[i] = subcommands[i].name;
+    const char *near = settings_nearest(names, word);
+    if (near)
+        complain("there is no command \"%s\"; did you mean \"sonde %s\"? (sonde --help lists them)", word, near);
+    else
+        complain("there is no command \"%s\"; sonde --help lists them (to watch a program: sonde run -- %s ...)", word, word);
+    return EXIT_WRONG_USE;
+}
+
 int main(int argc, char **argv)
 {
+    static char help[] = "--help";
     if (argc < 2) {
         usage(stderr);
         return EXIT_WRONG_USE;
@@ -66,6 +81,12 @@ int main(int argc, char **argv)
         printf("sonde %s (%s)\n", SONDE_VERSION, SONDE_COMMIT);
         return 0;
     }
+    if (!strcmp(argv[1], "help") && argc > 2) {
+        argv[1] = argv[2]; /* sonde help run: sonde run --help */
+        argv[2] = help;
+        argc = 3;
+        argv[argc] = NULL;
+    }
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
         usage(stdout);
         return 0;
@@ -73,7 +94,5 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++)
         if (!strcmp(argv[1], subcommands[i].name))
             return subcommands[i].main(argc - 1, argv + 1);
-    complain("there is no command \"%s\"; `sonde --help` lists them (to watch a program: sonde run %s ...)", argv[1],
-             argv[1]);
-    return EXIT_WRONG_USE;
+    return no_such_command(argv[1]);
 }

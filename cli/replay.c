@@ -17,9 +17,16 @@
 
 static int replay_help(FILE *to, int code)
 {
-    fprintf(to, "usage: sonde replay FILE [-o STORE] [--to URL]... [--config FILE] [--set KEY=VALUE]... [--quiet]\n\n"
-                "Runs the collector over a stream that `sonde record` kept: the same report as the live run over the\n"
-                "same events. The summary goes to stdout.\n");
+    fprintf(to, "usage: sonde replay [OPTIONS] FILE\n\n"
+                "Runs the collector over a stream that `sonde record` kept: the same report as\n"
+                "the live run over the same events. The summary goes to stdout.\n\n"
+                "  -o STORE         where results are kept (default ./sonde.db; none: nowhere)\n"
+                "  --to URL         also ship there, as sonde run does\n"
+                "  --config FILE    settings as JSON\n"
+                "  --set KEY=VALUE  one setting; sonde check --help lists them\n"
+                "  --name SERVICE   name of the service\n"
+                "  --quiet          no summary\n"
+                "  --help           this text\n");
     return code;
 }
 
@@ -31,8 +38,8 @@ static bool parse_replay(struct settings *s, int argc, char **argv, int *code)
     int faults = 0;
     for (int pass = 0; pass < 2; pass++) {
         optind = 0;
-        opterr = pass;
-        for (int c; (c = getopt_long(argc, argv, "o:h", options, NULL)) != -1;) {
+        opterr = 0;
+        for (int c; (c = getopt_long(argc, argv, ":o:h", options, NULL)) != -1;) {
             if (c == 'c' && !pass)
                 faults += settings_read(s, optarg, complain_fault, NULL) != 0;
             if (!pass || c == 'c')
@@ -51,8 +58,10 @@ static bool parse_replay(struct settings *s, int argc, char **argv, int *code)
                 char **field = c == 'n' ? &s->service : &s->store;
                 free(*field);
                 *field = strdup(optarg);
-            } else
+            } else {
+                wrong_option("replay", options, c, argv);
                 faults++;
+            }
         }
     }
     *code = faults ? EXIT_WRONG_USE : 0;
@@ -78,8 +87,10 @@ int replay_main(int argc, char **argv)
     settings_init(&s);
     if (!parse_replay(&s, argc, argv, &code))
         return code;
-    if (argc - optind != 1)
-        return replay_help(stderr, EXIT_WRONG_USE);
+    if (argc - optind != 1) {
+        fprintf(stderr, "sonde replay: %s (see sonde replay --help)\n", optind < argc ? "one recording at a time" : "which recording?");
+        return EXIT_WRONG_USE;
+    }
     const char *file = argv[optind];
     if (access(file, R_OK)) {
         complain("%s: %s", file, strerror(errno));
@@ -112,11 +123,18 @@ int replay_main(int argc, char **argv)
 
 int dump_main(int argc, char **argv)
 {
-    if (argc != 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
-        bool help = argc == 2;
-        fprintf(help ? stdout : stderr, "usage: sonde dump FILE\n\n"
-                                        "Prints the events of a recorded stream, one line each (docs/events.md).\n");
-        return help ? 0 : EXIT_WRONG_USE;
+    static const struct option options[] = {{"help", 0, 0, 'h'}, {0, 0, 0, 0}};
+    opterr = 0;
+    int c = getopt_long(argc, argv, ":h", options, NULL);
+    if (c == 'h') {
+        printf("usage: sonde dump FILE\n\nPrints the events of a recorded stream, one line each (docs/events.md).\n");
+        return 0;
     }
-    return dump_file(argv[1], stdout);
+    if (c != -1)
+        wrong_option("dump", options, c, argv);
+    else if (argc - optind != 1)
+        fprintf(stderr, "sonde dump: %s (see sonde dump --help)\n", optind < argc ? "one recording at a time" : "which recording?");
+    else
+        return dump_file(argv[optind], stdout);
+    return EXIT_WRONG_USE;
 }

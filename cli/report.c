@@ -21,20 +21,20 @@
 static const char usage[] =
     "usage: sonde report [STORE] [options]\n"
     "\n"
-    "Shows what each request cost. STORE is ./sonde.db unless named; the run may still be going "
-    "on.\n"
+    "Shows what each request cost. STORE is ./sonde.db unless named; the run may\n"
+    "still be going on.\n"
     "\n"
     "  --json            one JSON object with everything (docs/report.md)\n"
     "  --memory          what requests allocate and keep, and where in the code\n"
     "  --cpu             whose CPU it was\n"
-    "  --waits           what each request's time was spent on: CPU, locks, disk, calls, sleep\n"
+    "  --waits           what its time was spent on: CPU, locks, disk, calls, sleep\n"
     "  --slowest N       the N slowest sampled requests, with their phases\n"
-    "  --last D          only the last D: 90s, 5m, 2h, 1d (rounded out to whole intervals)\n"
-    "  --since T         only since T: 14:30, 14:30:05, 2026-01-31T14:30:05 (local; Z at the end: "
-    "UTC)\n"
-    "  --sort KEY        count, time, p99, errors, heap, kept, cpu, out (default count; --memory: kept,\n"
-    "                    --cpu: cpu, --waits: time)\n"
-    "  --top N           show N endpoints (default 20, with --json all) and places (default 5)\n"
+    "  --last D          only the last D: 90s, 5m, 2h, 1d (in whole intervals)\n"
+    "  --since T         only since T: 14:30, 14:30:05, 2026-01-31T14:30:05 (local;\n"
+    "                    with Z at the end UTC)\n"
+    "  --sort KEY        count, time, p99, errors, heap, kept, cpu, out (count;\n"
+    "                    --memory: kept, --cpu: cpu, --waits: time)\n"
+    "  --top N           show N endpoints (20; with --json all) and places (5)\n"
     "  --strict          exit 1 when the report is not complete\n"
     "  --help            this text\n";
 
@@ -165,6 +165,17 @@ static unsigned view_of(const char *option)
     return 0;
 }
 
+static int no_such_option(const char *word)
+{
+    static const char *const names[] = {"json",  "memory", "cpu", "waits",  "slowest", "last",
+                                        "since", "sort",   "top", "strict", "help",    NULL};
+    const char *near = strncmp(word, "--", 2) ? NULL : settings_nearest(names, word + 2);
+    char what[96] = "no such option";
+    if (near)
+        snprintf(what, sizeof what, "no such option (did you mean --%s?)", near);
+    return wrong(what, word);
+}
+
 /* 0, 2 wrong use, -1 help was shown */
 static int parse(int argc, char **argv, struct wish *w)
 {
@@ -198,7 +209,7 @@ static int parse(int argc, char **argv, struct wish *w)
             if (rc != 0)
                 return rc;
         } else {
-            return wrong("no such option", word);
+            return no_such_option(name);
         }
     }
     if (w->last_ns && w->query.since_ns)

@@ -26,38 +26,40 @@
 
 static const char run_help[] =
     "usage: sonde run [OPTIONS] [--] CMD ARGS...\n\n"
-    "Runs CMD and tells what every request costs in it. Options end at the first word that is none.\n\n"
-    "  -o STORE           where results are kept (default ./sonde.db; none: nowhere)\n"
-    "  --to URL           also ship to Elasticsearch or OpenSearch, http(s)://HOST:9200; may be given again;\n"
-    "                     credentials: SONDE_API_KEY, or SONDE_USER and SONDE_PASSWORD\n"
-    "  --config FILE      settings as JSON; `sonde check --config FILE` tells if it is right\n"
-    "  --name SERVICE     name of the service (default: CMD's own)\n"
-    "  --set KEY=VALUE    one setting; may be given again\n"
-    "  --allocator NAME   jemalloc: run CMD with jemalloc, whose own counters cost nothing\n"
-    "  --heap-profile[=PREFIX]  have jemalloc write its own heap profile when a process ends, PREFIX.PID.0.f.heap\n"
-    "                     (default ./sonde-heap; with --allocator jemalloc, or a program that has jemalloc)\n"
-    "  --quiet            no summary at the end\n"
-    "  --exec             become CMD, so that its pid is ours (systemd Type=notify)\n"
-    "  --strict           do not start CMD when it cannot be watched (exit code 125)\n\n"
-    "The exit code is CMD's; 128+n when signal n killed it; 125 sonde failed before CMD ran; 126 CMD cannot be\n"
-    "executed; 127 it was not found.\n\n"
-    "Settings (--set, or keys of the file):\n";
+    "Runs CMD and tells what every request costs in it. Options end at the first word\n"
+    "that is none.\n\n"
+    "  -o STORE         where results are kept (default ./sonde.db; none: nowhere)\n"
+    "  --to URL         also ship to Elasticsearch or OpenSearch, http(s)://HOST:9200\n"
+    "                   (may be given again); credentials: SONDE_API_KEY, or\n"
+    "                   SONDE_USER and SONDE_PASSWORD\n"
+    "  --config FILE    settings as JSON; sonde check --config FILE: is it right?\n"
+    "  --name SERVICE   name of the service (default: CMD's own)\n"
+    "  --set KEY=VALUE  one setting; may be given again\n"
+    "  --allocator jemalloc  run CMD with jemalloc, whose own counters cost nothing\n"
+    "  --heap-profile[=PREFIX]  have jemalloc write its own heap profile when a\n"
+    "                   process ends, PREFIX.PID.0.f.heap (default ./sonde-heap; with\n"
+    "                   --allocator jemalloc, or a program that has jemalloc)\n"
+    "  --quiet          no summary at the end\n"
+    "  --exec           become CMD, so that its pid is ours (systemd Type=notify)\n"
+    "  --strict         do not start CMD when it cannot be watched (exit code 125)\n"
+    "  --help           this text\n\n"
+    "The exit code is CMD's; 128+n when signal n killed it; 125 sonde failed before\n"
+    "CMD ran; 126 CMD cannot be executed; 127 it was not found.\n\n"
+    "Settings (--set, or keys of the file), with their defaults:\n";
 
 static const char record_help[] =
     "usage: sonde record [OPTIONS] FILE [--] CMD ARGS...\n\n"
-    "Runs CMD as `sonde run` does and keeps the raw event stream in FILE, for `sonde replay` and `sonde dump`.\n"
-    "FILE then holds traffic as it was captured, secrets included. Options are those of `sonde run`; no store\n"
-    "is written unless -o names one.\n";
+    "Runs CMD as `sonde run` does and keeps the raw event stream in FILE, for\n"
+    "`sonde replay` and `sonde dump`. FILE then holds traffic as it was captured,\n"
+    "secrets included. Options are those of `sonde run`, before FILE; no store is\n"
+    "written unless -o names one.\n";
 
-static int print_help(FILE *to, const char *text, bool settings)
+static int print_help(const char *text, bool settings)
 {
-    fputs(text, to);
-    for (const struct option_row *row = option_rows; settings && row->key; row++)
-        if (row->is_switch)
-            fprintf(to, "  %-27s %s (%s)\n", row->key, row->help, row->initial ? "true" : "false");
-        else
-            fprintf(to, "  %-27s %s (%" PRIu64 ")\n", row->key, row->help, row->initial);
-    return to == stdout ? 0 : EXIT_SONDE_FAILED;
+    fputs(text, stdout);
+    if (settings)
+        print_settings(stdout);
+    return 0;
 }
 
 struct arguments {
@@ -110,7 +112,7 @@ static void apply(struct arguments *a, int option, const char *value)
     case 'c':
         break; /* read before all others */
     default:
-        a->wrong = true;
+        break;
     }
 }
 
@@ -124,9 +126,13 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
     settings_init(&a->settings);
     for (int pass = 0; pass < 2; pass++) {
         optind = 0;
-        opterr = pass;
-        for (int c; (c = getopt_long(argc, argv, "+o:h", options, NULL)) != -1;)
-            if (pass)
+        opterr = 0;
+        for (int c; (c = getopt_long(argc, argv, "+:o:h", options, NULL)) != -1;)
+            if (c == '?' || c == ':') {
+                if (pass)
+                    wrong_option(argv[0], options, c, argv);
+                a->wrong = true;
+            } else if (pass)
                 apply(a, c, optarg);
             else if (c == 'c')
                 a->wrong |= settings_read(&a->settings, optarg, complain_fault, NULL) != 0;
@@ -313,7 +319,7 @@ int run_main(int argc, char **argv)
     struct arguments a = {.exec = false};
     int first = parse_arguments(&a, argc, argv);
     if (a.help)
-        return print_help(stdout, run_help, true);
+        return print_help(run_help, true);
     if (a.wrong)
         return EXIT_SONDE_FAILED;
     if (first >= argc) {
@@ -345,7 +351,7 @@ int record_main(int argc, char **argv)
     struct arguments a = {.exec = false};
     int first = parse_arguments(&a, argc, argv);
     if (a.help)
-        return print_help(stdout, record_help, false);
+        return print_help(record_help, false);
     if (a.wrong)
         return EXIT_SONDE_FAILED;
     char **command = argv + first + 1;
@@ -353,6 +359,10 @@ int record_main(int argc, char **argv)
         command++;
     if (first + 1 >= argc || !*command) {
         complain("which file and which command? As in: sonde record stream.sonde nginx -g 'daemon off;'");
+        return EXIT_SONDE_FAILED;
+    }
+    if (**command == '-' && command == argv + first + 1) {
+        complain("%s: options stand before the file: sonde record %s ... %s CMD", *command, *command, argv[first]);
         return EXIT_SONDE_FAILED;
     }
     if (refuse_file(argv[first]))

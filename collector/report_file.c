@@ -19,7 +19,7 @@ static int explain(const char *path, int rc, char *message, size_t room)
     switch (rc) {
     case -ENOENT:
         snprintf(message, room,
-                 "no store at %s: name it (sonde report FILE), or make one with `sonde run CMD...`",
+                 "no store at %s: name the one you mean, or make one with `sonde run CMD...`",
                  path);
         break;
     case -ENODATA:

@@ -147,6 +147,15 @@ static const char *nearest_in(const char *const *keys, const char *key)
     return best;
 }
 
+const char *settings_nearest(const char *const *words, const char *word)
+{
+    const char *near = nearest_in(words, word);
+    for (int i = 0; words[i] && word[0] && word[1]; i++)
+        if (!strncmp(words[i], word, strlen(word)))
+            return words[i];
+    return near && edit_distance(word, near) <= (strlen(word) + 1) / 2 ? near : NULL;
+}
+
 static void unknown_key(struct parse *p, const char *path, const char *key, const char *near)
 {
     if (near && edit_distance(key, near) <= 8)

@@ -50,6 +50,8 @@ typedef void (*settings_fault_fn)(void *to, const char *where, const char *what)
 int settings_read(struct settings *, const char *path, settings_fault_fn, void *to);
 /* As above from memory; `name` stands for the file in messages. */
 int settings_parse(struct settings *, const char *text, size_t len, const char *name, settings_fault_fn, void *to);
+/* Which of the words was meant: the one that begins so, or the nearest; NULL: none is near. */
+const char *settings_nearest(const char *const *words, const char *word);
 /* key=value as --set takes it: 0, or 1 with the fault reported. */
 int settings_set(struct settings *, const char *assignment, settings_fault_fn, void *to);
 /* Adds an output after checking its URL (scheme, no user or password in it). 0 or 1 with the fault reported. */

@@ -110,4 +110,43 @@ grep -q 'bad.json:3.*store.bytes' "$scratch/o" || fail "check says: $(cat "$scra
 printf '{"name": "x", "sampling": {"spans_per_second": 5}}\n' >good.json
 is "check of a good file" "$(rc "$SONDE" check --config good.json)" 0
 is "check tells what is off" "$("$SONDE" check --set time.waits=off --set memory.stacks=off | grep -c '^note      switched off: stacks of allocations, waits, stacks of waits for locks$')" 1
+# what a wrong word is told, and where: one line, the command's name, what was meant, what to read
+says() { # want command...
+    local want=$1 code
+    shift
+    "$@" >"$scratch/o" 2>"$scratch/e"; code=$?
+    is "lines for ${*:2}, exit $code" "$(wc -l <"$scratch/e")/$(wc -c <"$scratch/o")" 1/0
+    grep -qF -- "$want" "$scratch/e" || fail "${*:2} says '$(cat "$scratch/e")', should say '$want'"
+    [ $code = 2 ] || [ $code = 125 ] || fail "${*:2}: exit $code"
+}
+says 'did you mean "sonde run"?' "$SONDE" rnu
+says 'sonde run: no such option: --quite; did you mean --quiet?' "$SONDE" run --quite true
+says 'sonde run: --to wants a value' "$SONDE" run --to
+says 'sonde run: --quiet takes no value' "$SONDE" run --quiet=1 true
+says 'sonde run: no such option: -z' "$SONDE" run -z true
+says 'options stand before the file' "$SONDE" record r --quiet true
+says 'did you mean --slowest?' "$SONDE" report --slow 3
+says 'sonde check: no such option: --confg; did you mean --config?' "$SONDE" check --confg x
+says 'sonde replay: which recording?' "$SONDE" replay
+says 'sonde flame: --by wants a value' "$SONDE" flame --by
+says 'sonde leaks: no such option: --frob' "$SONDE" leaks --frob
+says 'sonde off: no such option: --undoo; did you mean --undo?' "$SONDE" off --undoo
+printf '{"memory":\n {"sampl_bytes": 1},\n "nam": 2}\n' >bad.json
+"$SONDE" check --config bad.json --output foo >"$scratch/o" 2>&1; is "check of three faults" $? 1
+is "faults counted" "$(tail -n 1 "$scratch/o")" "3 faults"
+grep -q '^fault     bad.json:2: .*sample_bytes' "$scratch/o" && grep -q '^fault     --output: "foo"' "$scratch/o" || fail "check names places: $(cat "$scratch/o")"
+
+# every option of every --help stands in the man page and in the completion; no help is wider than a terminal
+sed 's/\\-/-/g' "$ROOT/docs/sonde.1" >"$scratch/man"
+for c in '' run record replay dump report flame leaks list off check; do
+    # shellcheck disable=SC2086
+    "$SONDE" $c --help >"$scratch/help" || fail "$c --help: $?"
+    is "lines of '$c --help' beyond 80 columns" "$(awk 'length > 80' "$scratch/help" | wc -l)" 0
+    for o in $(sed -nE 's/^  (-[-a-z]+).*/\1/p' "$scratch/help"); do
+        for where in "$scratch/man" "$ROOT/cli/completion.bash"; do
+            grep -qE -- "(^|[^-a-z])$o([^-a-z]|\$)" "$where" || fail "$c $o is missing in $(basename "$where")"
+        done
+    done
+    [ -z "$c" ] || cmp -s <("$SONDE" help $c) "$scratch/help" || fail "sonde help $c differs from its --help"
+done
 finish

@@ -455,8 +455,6 @@ static bool own_temporary(char *out, size_t room)
 static const char *remedy(int error)
 {
     switch (error) {
-    case EEXIST:
-        return "the file is not a store of sonde and is left as it is; choose another name with -o";
     case ENOENT:
         return "its folder does not exist; make it, or choose another with -o";
     case EACCES:
@@ -480,8 +478,10 @@ static int refuse(const struct choice *c, const char *path, int rc)
     struct stat st;
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         rc = -EISDIR;
-    snprintf(c->message, c->message_room, "cannot write the store %s: %s (%s)", path, strerror(-rc),
-             remedy(-rc));
+    if (rc == -EEXIST)
+        snprintf(c->message, c->message_room, "%s is no store of sonde and is left as it is; choose another name with -o", path);
+    else
+        snprintf(c->message, c->message_room, "cannot write the store %s: %s (%s)", path, strerror(-rc), remedy(-rc));
     return rc;
 }
 
