@@ -152,6 +152,45 @@ static void test_real_answers_mean_what_the_tables_say(void **state)
     assert_true(seen >= 40);
 }
 
+#define MANY 40
+
+struct told {
+    unsigned status[MANY];
+    uint32_t count;
+};
+
+static void note_status(void *to, uint32_t position, const struct bulk_item *item)
+{
+    struct told *told = to;
+    assert_int_equal(position, told->count);
+    assert_true(position < MANY);
+    told->status[told->count++] = item->status;
+}
+
+/* Items of the same bytes are not read twice: each must be told all the same, and none beside its place. */
+static void test_every_item_of_a_uniform_answer_is_told_by_its_place(void **state)
+{
+    (void)state;
+    static const char *const between[] = {",", ", ", "\n,"};
+    for (size_t b = 0; b < sizeof between / sizeof *between; b++) {
+        char text[4096];
+        size_t len = (size_t)snprintf(text, sizeof text, "{\"errors\":false,\"items\":[");
+        for (unsigned i = 0; i < MANY; i++)
+            len += (size_t)snprintf(text + len, sizeof text - len, "%s{\"create\":{\"status\":%u}}", i ? between[b] : "",
+                                    i == 17 ? 429 : i == 18 ? 2011 : i > 30 ? 409 : 201);
+        len += (size_t)snprintf(text + len, sizeof text - len, "]}");
+        struct bulk_answer answer;
+        struct told told = {.count = 0};
+        assert_int_equal(bulk_read(at_the_edge(text, len), len, &answer, note_status, &told), 0);
+        assert_int_equal(answer.items, MANY);
+        assert_int_equal(told.count, MANY);
+        for (unsigned i = 0; i < MANY; i++)
+            assert_int_equal(told.status[i], i == 17 ? 429 : i == 18 ? 2011 : i > 30 ? 409 : 201);
+        for (size_t cut = 0; cut < len; cut++)
+            assert_int_not_equal(bulk_read(at_the_edge(text, cut), cut, &answer, NULL, NULL), 0);
+    }
+}
+
 static void test_answers_that_are_no_answers_are_refused(void **state)
 {
     (void)state;
@@ -247,6 +286,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_real_answers_mean_what_the_tables_say),
+        cmocka_unit_test(test_every_item_of_a_uniform_answer_is_told_by_its_place),
         cmocka_unit_test(test_answers_that_are_no_answers_are_refused),
         cmocka_unit_test(test_an_answer_without_items_has_none),
         cmocka_unit_test(test_deep_nesting_is_refused_without_harm),

@@ -162,6 +162,8 @@ static void judge(void *to, uint32_t position, const struct bulk_item *item)
 {
     struct judgement *j = to;
     char words[240];
+    if (position >= j->body->documents)
+        return; /* that many were not asked for: the answer is none */
     enum fate fate = bulk_fate(item);
     if (fate == FATE_RETRY_A_FEW && j->body->failed >= FAILED_BEFORE_DEAD)
         fate = FATE_DEAD;
@@ -242,7 +244,15 @@ static bool send_again(struct elasticsearch *es, const struct judgement *j)
     return true;
 }
 
-/* 200 with as many items as documents. */
+static void ambiguous(struct elasticsearch *es, struct body *b, const struct http_answer *a,
+                      const char *what)
+{
+    elasticsearch_say(es, TROUBLE_ANSWER, a->host, "%s: the same documents are sent again", what);
+    deliver_host_failed(es, a->host, 0);
+    body_put_back(es, b);
+}
+
+/* 200: believed only with as many items as documents. */
 static void items_told(struct elasticsearch *es, struct body *b, const struct http_answer *a)
 {
     struct bulk_answer answer;
@@ -253,7 +263,13 @@ static void items_told(struct elasticsearch *es, struct body *b, const struct ht
         body_put_back(es, b);
         return;
     }
-    bulk_read(a->text, a->len, &answer, judge, &j);
+    if (bulk_read(a->text, a->len, &answer, judge, &j) || answer.items != b->documents) {
+        free(j.again);
+        ambiguous(es, b, a,
+                  a->len ? "an answer that is cut or of another number of items"
+                         : "an empty answer");
+        return;
+    }
     say_judgement(es, &j, a->host);
     uint32_t settled = j.done + j.duplicates + j.dead;
     if (!send_again(es, &j)) { /* no memory to take it apart: all of it again, what was done will be
@@ -285,14 +301,6 @@ static void items_told(struct elasticsearch *es, struct body *b, const struct ht
 }
 
 /* --- what an answer does to a body ----------------------------------------------------------- */
-
-static void ambiguous(struct elasticsearch *es, struct body *b, const struct http_answer *a,
-                      const char *what)
-{
-    elasticsearch_say(es, TROUBLE_ANSWER, a->host, "%s: the same documents are sent again", what);
-    deliver_host_failed(es, a->host, 0);
-    body_put_back(es, b);
-}
 
 static void refused_too_often(struct elasticsearch *es, struct body *b, const struct http_answer *a,
                               const struct bulk_item *error)
@@ -411,7 +419,6 @@ void deliver_answered(struct elasticsearch *es, struct flight *f, const struct h
 {
     struct body *b = f->body;
     struct bulk_item error;
-    struct bulk_answer answer;
     free(f->text);
     memset(f, 0, sizeof *f);
     es->flying--;
@@ -426,12 +433,7 @@ void deliver_answered(struct elasticsearch *es, struct flight *f, const struct h
         memset(&es->hold, 0, sizeof es->hold);
     switch (bulk_outcome(a->status)) {
     case OUTCOME_ITEMS:
-        if (bulk_read(a->text, a->len, &answer, NULL, NULL) || answer.items != b->documents)
-            ambiguous(es, b, a,
-                      a->len ? "an answer that is cut or of another number of items"
-                             : "an empty answer");
-        else
-            items_told(es, b, a);
+        items_told(es, b, a);
         break;
     case OUTCOME_HALVE:
         bad_document(es, b, a, &error);

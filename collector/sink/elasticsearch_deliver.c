@@ -13,8 +13,7 @@
 #include <time.h>
 
 #define BULK_PATH                                                                                  \
-    "/_bulk?filter_path=took,errors,items.*.status,items.*._index,items.*.error.type,items.*."     \
-    "error.reason,"                                                                                \
+    "/_bulk?filter_path=took,errors,items.*.status,items.*.error.type,items.*.error.reason,"      \
     "items.*.failure_store"
 
 void deliver_seal(struct elasticsearch *es, struct lane *lane)
