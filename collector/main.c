@@ -177,12 +177,22 @@ static size_t queue_bytes(const struct settings *s)
     return bytes > QUEUE_BYTES ? bytes : QUEUE_BYTES;
 }
 
+/* Without an output, or without a store, there is one sample. */
+static struct options options_of_samples(const struct settings *s)
+{
+    struct options o = s->options;
+    if (!s->outputs || !strcmp(s->store, "none"))
+        o.store_spans_per_second = o.spans_per_second;
+    return o;
+}
+
 /* Everything below order: queue, sinks, rollup, pipeline. */
 static int open_pipeline(struct collector *c, enum when_full when_full, const struct feedback *feedback)
 {
+    struct options sampled = options_of_samples(&c->settings);
     c->queue = queue_new(queue_bytes(&c->settings), when_full);
     c->sinks = c->queue ? sinks_start(&c->settings, c->queue, say, NULL) : NULL;
-    c->rollup = c->sinks ? rollup_new(&c->settings.options, c->queue, c->settings.service) : NULL;
+    c->rollup = c->sinks ? rollup_new(&sampled, c->queue, c->settings.service) : NULL;
     c->pipeline = c->rollup ? pipeline_new(&c->settings.options, feedback, c->rollup) : NULL;
     return c->pipeline ? 0 : -ENOMEM;
 }
@@ -214,12 +224,15 @@ static int close_pipeline(struct collector *c, uint64_t end_ns, uint64_t flush_s
     pipeline_end(c->pipeline, end_ns);
     tell_run_end(c, end_ns, !c->failed);
     queue_end(c->queue);
-    if (sinks_finish(c->sinks, clock_monotonic_ns() + flush_s * NS_PER_S)) {
-        say(NULL, "the disk under the store does not answer; what was not written is lost");
+    int rc = sinks_finish(c->sinks, clock_monotonic_ns() + flush_s * NS_PER_S);
+    if (rc) {
+        say(NULL, rc == -EBUSY ? "the collector gets too little CPU to write the store to its end: give it more, or keep fewer "
+                                 "samples (sampling.spans_per_second); what was not written is lost"
+                               : "the disk under the store does not answer; what was not written is lost");
         _exit(1);
     }
     print_summary(c);
-    int rc = sinks_close(c->sinks);
+    rc = sinks_close(c->sinks);
     if (rc)
         say_fault(NULL, "the store could not be completed", strerror(-rc));
     pipeline_free(c->pipeline);

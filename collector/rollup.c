@@ -48,7 +48,7 @@ struct rollup {
     struct processes *processes;
     struct endpoints *endpoints;
     struct intervals *intervals;
-    struct sample *sample;
+    struct sample *sample, *stored; /* stored: the store's own, when it is to hold less than the outputs get */
     struct sites *sites;
     uint64_t requests;
     uint64_t interval_ns, first_ns, short_until_ns, boundary_ns, now_ns; /* first_ns: length of the run's first ones */
@@ -67,24 +67,63 @@ struct rollup {
 
 /* ---- spans ---- */
 
-/* A sample_emit_fn. */
-static void emit(void *to, struct row_span *span, const char *tail, size_t tail_len)
+static void push_span(struct rollup *r, struct row_span *span, const char *tail, size_t tail_len)
 {
-    struct rollup *r = to;
     struct row *row = NULL;
     if (endpoints_tell(r->endpoints, endpoints_by_number(r->endpoints, span->endpoint), r->queue))
         row = queue_reserve(r->queue, ROW_SPAN, sizeof *row + sizeof *span + tail_len);
+    bool counted = span->meant_for != FOR_STORE; /* its table has no lost_before */
     if (!row) {
-        r->shed_in_a_row++;
+        r->shed_in_a_row += counted;
         r->shed++;
         return;
     }
     span->lost_before = r->shed_in_a_row;
     span->sequence_in_run = row->sequence;
-    r->shed_in_a_row = 0;
+    if (counted)
+        r->shed_in_a_row = 0;
     memcpy(row + 1, span, sizeof *span);
     memcpy((char *)(row + 1) + sizeof *span, tail, tail_len);
     queue_publish(r->queue, row);
+}
+
+/* Three sample_emit_fns. */
+static void emit(void *to, struct row_span *span, const char *tail, size_t tail_len)
+{
+    push_span(to, span, tail, tail_len);
+}
+
+static void emit_to_outputs(void *to, struct row_span *span, const char *tail, size_t tail_len)
+{
+    span->meant_for = FOR_OUTPUTS;
+    push_span(to, span, tail, tail_len);
+}
+
+static void emit_to_store(void *to, struct row_span *span, const char *tail, size_t tail_len)
+{
+    span->meant_for = FOR_STORE;
+    push_span(to, span, tail, tail_len);
+}
+
+static void offer(struct rollup *r, const struct span *s, const struct endpoint *endpoint, int32_t pid)
+{
+    sample_offer(r->sample, s, endpoint, pid);
+    if (r->stored)
+        sample_offer(r->stored, s, endpoint, pid);
+}
+
+static void second_is_over(struct rollup *r)
+{
+    sample_second(r->sample);
+    if (r->stored)
+        sample_second(r->stored);
+}
+
+static void interval_is_over(struct rollup *r)
+{
+    sample_interval(r->sample);
+    if (r->stored)
+        sample_interval(r->stored);
 }
 
 /* Short intervals at first: a run of seconds has a history too (does memory grow?). */
@@ -124,13 +163,13 @@ void rollup_span(void *rollup, const struct span *s)
     endpoint->requests++;
     r->requests++;
     if (!s->samples)
-        sample_offer(r->sample, s, endpoint, process.pid);
+        offer(r, s, endpoint, process.pid);
     if (s->end_ns > r->now_ns)
         r->now_ns = s->end_ns;
     if (__builtin_expect(intervals_tight(r->intervals), 0)) {
         close_interval(r, r->now_ns);
         intervals_push(r->intervals, r->queue, r->now_ns);
-        sample_interval(r->sample);
+        interval_is_over(r);
     }
 }
 
@@ -148,7 +187,7 @@ void rollup_retained(struct rollup *r, uint32_t endpoint, unsigned class, uint64
 void rollup_offer(struct rollup *r, const struct span *s)
 {
     struct process_view process = processes_see(r->processes, s->process);
-    sample_offer(r->sample, s, endpoints_find(r->endpoints, s, process.service), process.pid);
+    offer(r, s, endpoints_find(r->endpoints, s, process.service), process.pid);
 }
 
 struct sites *rollup_sites(struct rollup *r)
@@ -360,9 +399,9 @@ void rollup_tick(struct rollup *r, uint64_t time_ns, const struct flow *flow, bo
     sites_push(r->sites, r->endpoints, r->queue, last);
     push_in_flight(r, last);
     push_unread(r);
-    sample_second(r->sample);
+    second_is_over(r);
     if (due)
-        sample_interval(r->sample);
+        interval_is_over(r);
     push_commit(r, r->now_ns);
     r->ticks++;
 }
@@ -380,6 +419,17 @@ void rollup_resume(struct rollup *r, const struct rollup_resume *before)
     sites_number_from(r->sites, before->last_stack + 1);
 }
 
+/* Two, when outputs get more than the store shall hold: each has its own exact rates. */
+static bool make_samples(struct rollup *r, const struct options *o)
+{
+    bool two = o->store_spans_per_second < o->spans_per_second;
+    struct options stored = *o;
+    stored.spans_per_second = o->store_spans_per_second;
+    r->sample = sample_new(o, two ? emit_to_outputs : emit, r);
+    r->stored = two ? sample_new(&stored, emit_to_store, r) : NULL;
+    return r->sample && (r->stored || !two);
+}
+
 struct rollup *rollup_new(const struct options *o, struct queue *queue,
                           const char *service_of_command)
 {
@@ -392,9 +442,8 @@ struct rollup *rollup_new(const struct options *o, struct queue *queue,
     r->processes = processes_new(service_of_command);
     r->endpoints = r->processes ? endpoints_new(o, r->processes) : NULL;
     r->intervals = r->endpoints ? intervals_new(r->endpoints, o->heap) : NULL;
-    r->sample = sample_new(o, emit, r);
     r->sites = sites_new();
-    if (r->intervals && r->sample && r->sites)
+    if (r->intervals && r->sites && make_samples(r, o))
         return r;
     rollup_free(r);
     return NULL;
@@ -405,6 +454,7 @@ void rollup_free(struct rollup *r)
     if (!r)
         return;
     sites_free(r->sites);
+    sample_free(r->stored);
     sample_free(r->sample);
     intervals_free(r->intervals);
     endpoints_free(r->endpoints);

@@ -11,7 +11,7 @@ url=$(cat "$scratch/es/url"); password=$(cat "$scratch/es/password")
 auth=(--cacert "$scratch/es/ca.crt" -u "elastic:$password")
 echo "hello, world" >"$scratch/hello.txt"; chmod a+rx "$scratch"; chmod a+r "$scratch/hello.txt"
 
-serve() { # namespace: nginx under sonde --to
+serve() { # namespace, ordinary spans a second in the store: nginx under sonde --to
     port=$(free_port)
     rm -f "$scratch/access.log" "$scratch"/s.db*
     cat >"$scratch/nginx.conf" <<C
@@ -24,7 +24,7 @@ http { access_log $scratch/access.log; $nginx_paths keepalive_requests 1000000; 
 location /bad { return 503; } location /users/ { return 200 "user\n"; } } }
 C
     printf '{"output": [{"url": "%s", "ca_file": "%s", "namespace": "%s"}]}' "$url" "$scratch/es/ca.crt" "$1" >"$scratch/config.json"
-    SONDE_OPTIONS="--config $scratch/config.json --set sampling.spans_per_second=1000000 --set interval.s=1" \
+    SONDE_OPTIONS="--config $scratch/config.json --set sampling.spans_per_second=1000000 --set store.spans_per_second=$2 --set interval.s=1" \
         watch nginx -c "$scratch/nginx.conf"
     wait_listening "$port" || exit 1
     ab -q -k -n 3000 -c 8 "http://127.0.0.1:$port/hello.txt" >"$scratch/ab" 2>&1 || fail ab
@@ -51,22 +51,24 @@ ask() { curl -s -m 60 "${auth[@]}" -X POST -H 'Content-Type: application/json' "
 
 echo "--- wrong password"
 export SONDE_USER=elastic SONDE_PASSWORD=entirely-wrong-7781
-serve wrong
+serve wrong 1000000
 stop entirely-wrong-7781
 grep -E '401.*(user elastic|password)' "$scratch/err" || fail "nobody says that the password is wrong: $(cat "$scratch/err")"
 is "acknowledged" "$(q .documents.acknowledged)" 0
+is "spans in the store, which has all if it may" "$(sqlite3 -readonly "$scratch/s.db" 'SELECT count(*) FROM span')" 3023
 is "what was not delivered is counted" "$(q '.documents | (([.dropped[]] | add // 0) + .queued) > 3000')" true
 
 echo "--- right password"
 export SONDE_PASSWORD=$password
-serve right
+serve right 50
 stop "$password"
 cat "$scratch/err"
 unset SONDE_USER SONDE_PASSWORD
 is "everything was acknowledged" "$(q '.documents | "\(.queued) \(.dead) \([.dropped[]] | add // 0)"')" "0 0 0"
 curl -s -m 60 "${auth[@]}" -X POST "$url/_refresh" | jq -e '._shards.failed == 0' >/dev/null || fail "no refresh"
 is "samples that found no room" "$(q '.spans_shed | tostring')" "{}"
-is "spans in the store" "$(sqlite3 -readonly "$scratch/s.db" 'SELECT count(*) FROM span')" 3023
+is "the store has a sample of its own, which stands for all" \
+    "$(sqlite3 -readonly "$scratch/s.db" "SELECT round(sum(1 / rate)), count(*) < 1500, sum(failed) FROM span")" "3023.0|1|3"
 is "span documents" "$(ask '/logs-sonde.span-right/_count' '{}' | jq .count)" 3023
 is "requests in the totals' documents" \
     "$(ask '/metrics-sonde.endpoint-right/_search?size=0' '{"aggs": {"n": {"sum": {"field": "sonde.requests.count"}}, "e": {"sum": {"field": "sonde.requests.errors"}}, "o": {"sum": {"field": "sonde.bytes.out"}}}}' |

@@ -638,6 +638,56 @@ static void test_closed_totals_survive_a_full_queue(void **state)
     end();
 }
 
+/* Outputs get every request, the store so many a second: what either holds stands for all. */
+static void test_the_store_has_a_sample_of_its_own_where_outputs_get_all(void **state)
+{
+    (void)state;
+    options.spans_per_second = 100000;
+    options.store_spans_per_second = 10;
+    begin(4 << 20, "s");
+    uint64_t slowest = 0;
+    for (int i = 0; i < 500; i++) {
+        struct span s = span_of("GET", i % 100 ? "/often" : "/rare", i == 250 ? 500 : 200);
+        s.end_ns = s.start_ns + 1000 + (uint64_t)(i * 7919 % 500) * 1000;
+        if (s.end_ns - s.start_ns > slowest)
+            slowest = s.end_ns - s.start_ns;
+        send_span(&s);
+    }
+    tick(1, true);
+    drain();
+    uint32_t rows[3] = {0}, failed[3] = {0};
+    double behind[3] = {0};
+    bool has_slowest = false;
+    for (uint32_t i = 0; i < sink.spans; i++) {
+        const struct row_span *s = &sink.span[i];
+        assert_in_range(s->meant_for, FOR_OUTPUTS, FOR_STORE);
+        rows[s->meant_for]++;
+        failed[s->meant_for] += s->error;
+        behind[s->meant_for] += 1 / s->rate;
+        has_slowest |= s->meant_for == FOR_STORE && s->duration_ns == slowest;
+    }
+    assert_int_equal(rows[FOR_OUTPUTS], 500);
+    assert_in_range(rows[FOR_STORE], 11, 10 + 1 + 2 * 4); /* ordinary, failed, slowest of two endpoints */
+    assert_true(behind[FOR_OUTPUTS] == 500);
+    assert_true(behind[FOR_STORE] > 499.999 && behind[FOR_STORE] < 500.001);
+    assert_int_equal(failed[FOR_OUTPUTS], 1);
+    assert_int_equal(failed[FOR_STORE], 1);
+    assert_true(has_slowest);
+    end();
+    options.store_spans_per_second = 100000; /* as many: one sample for both */
+    begin(4 << 20, "s");
+    for (int i = 0; i < 20; i++) {
+        struct span s = span_of("GET", "/", 200);
+        send_span(&s);
+    }
+    tick(1, true);
+    drain();
+    assert_int_equal(sink.spans, 20);
+    for (uint32_t i = 0; i < sink.spans; i++)
+        assert_int_equal(sink.span[i].meant_for, FOR_ALL);
+    end();
+}
+
 /* 2000 endpoints of all latencies: more sketch pages than there are, so intervals close early; all
  * is counted. */
 static void test_short_sketch_pages_close_the_interval_early(void **state)
@@ -1011,6 +1061,7 @@ int main(void)
         TEST(test_an_idle_run_writes_only_commits),
         TEST(test_stream_counts_are_of_the_interval_alone_and_go_on_after_a_take_over),
         TEST(test_closed_totals_survive_a_full_queue),
+        TEST(test_the_store_has_a_sample_of_its_own_where_outputs_get_all),
         TEST(test_short_sketch_pages_close_the_interval_early),
         TEST(test_late_merges_are_told_and_old_rows_add_up),
         TEST(test_spans_are_redacted_and_their_phases_told),

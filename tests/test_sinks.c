@@ -2,6 +2,7 @@
  * test_sinks.c - the sink thread: all rows of the queue are stored, a dead destination holds
  * nothing up, the end comes in time.
  */
+#include <errno.h>
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -182,6 +183,53 @@ static void test_without_a_store_the_summary_is_there_all_the_same(void **state)
     settings_fini(&s);
 }
 
+/* Said by the sink thread when its file was removed: here it stays for `hang_ns`, asleep or at work. */
+static uint64_t hang_ns;
+static bool asleep;
+
+static void hang(void *to, const char *line)
+{
+    (void)to, (void)line;
+    uint64_t until = clock_monotonic_ns() + hang_ns;
+    while (clock_monotonic_ns() < until)
+        if (asleep)
+            usleep(1000 * 100);
+}
+
+static int finish_of_a_thread_that_hangs(const char *store)
+{
+    struct settings s;
+    settings_for(&s, store, NULL);
+    struct queue *q = queue_new(1 << 16, WAIT);
+    struct sinks *sinks = sinks_start(&s, q, hang, NULL);
+    assert_non_null(sinks);
+    assert_int_equal(unlink(s.store), 0);
+    send_run(q, 3);
+    sinks_patience_ns = SECOND / 2;
+    int rc = sinks_finish(sinks, clock_monotonic_ns());
+    if (rc) {
+        sinks_patience_ns = 60 * SECOND;
+        assert_int_equal(sinks_finish(sinks, clock_monotonic_ns()), 0);
+    }
+    assert_int_equal(sinks_close(sinks), 0);
+    queue_free(q);
+    settings_fini(&s);
+    return rc;
+}
+
+static void test_a_thread_without_cpu_is_told_from_a_disk_that_hangs(void **state)
+{
+    (void)state;
+    asleep = true;
+    hang_ns = 2 * SECOND;
+    assert_int_equal(finish_of_a_thread_that_hangs("a.db"), -ETIMEDOUT);
+    asleep = false;
+    hang_ns = SECOND; /* two of four patiences */
+    assert_int_equal(finish_of_a_thread_that_hangs("b.db"), 0);
+    hang_ns = 4 * SECOND;
+    assert_int_equal(finish_of_a_thread_that_hangs("c.db"), -EBUSY);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -189,6 +237,7 @@ int main(void)
         TEST(test_every_row_of_the_queue_is_stored),
         TEST(test_a_dead_destination_holds_nothing_up),
         TEST(test_without_a_store_the_summary_is_there_all_the_same),
+        TEST(test_a_thread_without_cpu_is_told_from_a_disk_that_hangs),
     };
     pool = sketch_pool_new(1 << 20);
     return cmocka_run_group_tests(tests, NULL, NULL);

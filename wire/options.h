@@ -19,6 +19,8 @@
     OPTION(first_interval_s, "interval.first_s", 1, 1, 3600, "length of the intervals of a run's first 30 s")          \
     OPTION(spans_per_second, "sampling.spans_per_second", 100, 0, 100000000,                                           \
            "ordinary spans kept each second (errors and the slowest are kept besides)")                                \
+    OPTION(store_spans_per_second, "store.spans_per_second", 1000, 0, 100000000,                                       \
+           "of these in the store where there is an output, which gets all")                                           \
     OPTION(errors_per_second, "sampling.errors_per_second", 1000, 0, 100000000, "failed spans kept each second")       \
     OPTION(slowest, "sampling.slowest", 4, 0, 64, "slowest spans kept per endpoint and interval")                      \
     OPTION(exit_flush_s, "exit.flush_s", 2, 0, 3600, "how long to deliver after the last process has ended")           \

@@ -104,6 +104,7 @@ struct row_status {
     uint64_t count;
 };
 enum why { WHY_SAMPLE, WHY_ERROR, WHY_SLOW };
+enum span_for { FOR_ALL, FOR_OUTPUTS, FOR_STORE };
 struct row_span {
     uint64_t id, parent, sequence_in_run;
     uint8_t trace[16];
@@ -119,7 +120,7 @@ struct row_span {
     uint64_t lost_before; /* spans shed since the last one that was sent */
     uint32_t status, inferred;
     uint16_t shared;
-    uint8_t cpu_known, waits_known, pad0[6];
+    uint8_t cpu_known, waits_known, meant_for, pad0[5]; /* meant_for: enum span_for */
     uint8_t side, why, answered, error, traced, peer_length;
     uint8_t peer[28], local[28];
     uint8_t local_length, verb_len;

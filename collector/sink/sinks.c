@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "collector/sink/elasticsearch.h"
 #include "collector/sink/sinks.h"
@@ -26,8 +27,9 @@
 #define ALONE_MS 1000 /* the same without outputs */
 #define BUSY_MS 5     /* an output works: how long it may wait for its network at a time */
 #define COMMIT_NS (UINT64_C(2) * 1000000000) /* without a ROW_COMMIT */
-#define CLOSE_NS                                                                                   \
-    (UINT64_C(5) * 1000000000) /* beyond the deadline, for the last commit on a slow disk */
+#define SLOW_MOST 4 /* so many times sinks_patience_ns for a thread that gets on, but slowly */
+
+uint64_t sinks_patience_ns = UINT64_C(5) * 1000000000;
 
 struct sinks {
     struct queue *queue;
@@ -38,6 +40,7 @@ struct sinks {
     uint64_t delivered[OUTPUTS_MAX]; /* totals of intervals up to this one are, by an earlier collector's account */
     int outputs;
     pthread_t thread;
+    pid_t tid; /* of the thread; under the lock */
     bool running;
     uint64_t deadline_ns; /* told by sinks_finish, with `finishing` */
     pthread_mutex_t lock;
@@ -81,12 +84,18 @@ static const struct row *translate(struct sinks *s, const struct row *row)
     return row->kind == ROW_OBJECT ? NULL : row;
 }
 
+static enum span_for meant_for(const struct row *row)
+{
+    return row->kind == ROW_SPAN ? ((const struct row_span *)(const void *)(row + 1))->meant_for : FOR_ALL;
+}
+
 static void take(struct sinks *s, const struct row *queued)
 {
     const struct row *row = translate(s, queued);
     if (!row)
         return;
-    for (int i = 0; i < s->outputs; i++) {
+    enum span_for whose = meant_for(row);
+    for (int i = 0; i < s->outputs && whose != FOR_STORE; i++) {
         struct sink *o = s->output[i];
         o->push(o->self, row); /* what it cannot take it counts itself */
         if (row->kind == ROW_COMMIT && o->commit)
@@ -96,7 +105,8 @@ static void take(struct sinks *s, const struct row *queued)
         tell_again(s); /* documents name the host, which that row told */
     if (row->kind == ROW_COMMIT)
         note_documents(s);
-    store_push(s->store, row);
+    if (whose != FOR_OUTPUTS)
+        store_push(s->store, row);
 }
 
 /* Lets the outputs work. True: one of them wants to go on soon. */
@@ -135,6 +145,9 @@ static void end(struct sinks *s)
 static void *run(void *self)
 {
     struct sinks *s = self;
+    pthread_mutex_lock(&s->lock);
+    s->tid = gettid();
+    pthread_mutex_unlock(&s->lock);
     bool ended = false, busy = false, dirty = false;
     int idle_ms = s->outputs ? IDLE_MS : ALONE_MS;
     uint64_t committed = clock_monotonic_ns();
@@ -224,23 +237,71 @@ const char *sinks_store_path(const struct sinks *s)
     return store_path(s->store);
 }
 
+/* --- the end --- */
+
+static uint64_t cpu_of(struct sinks *s)
+{
+    clockid_t clock;
+    struct timespec t;
+    if (pthread_getcpuclockid(s->thread, &clock) || clock_gettime(clock, &t))
+        return 0;
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* It runs, or would if somebody let it. */
+static bool is_runnable(const struct sinks *s)
+{
+    char path[64], text[256] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)s->tid);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return false;
+    size_t n = fread(text, 1, sizeof text - 1, f);
+    fclose(f);
+    text[n] = 0;
+    const char *end = strrchr(text, ')');
+    return end && end[1] == ' ' && end[2] == 'R';
+}
+
+static bool has_finished_by(struct sinks *s, uint64_t time_ns)
+{
+    struct timespec until = {.tv_sec = (time_t)(time_ns / 1000000000),
+                             .tv_nsec = (long)(time_ns % 1000000000)};
+    int rc = 0;
+    while (!s->finished && rc == 0)
+        rc = pthread_cond_timedwait(&s->moved, &s->lock, &until);
+    return s->finished;
+}
+
+/* A thread that neither ran nor could have run waits for its disk; one that did is slow, and gets more time. */
+static int wait_for_end(struct sinks *s)
+{
+    uint64_t until = s->deadline_ns, ran = cpu_of(s);
+    for (int slow = 0; slow < SLOW_MOST; slow++) {
+        until += sinks_patience_ns;
+        if (has_finished_by(s, until))
+            return 0;
+        uint64_t now = cpu_of(s);
+        if (now - ran < sinks_patience_ns / 1000 && !is_runnable(s))
+            return -ETIMEDOUT;
+        ran = now;
+    }
+    return -EBUSY;
+}
+
 int sinks_finish(struct sinks *s, uint64_t deadline_ns)
 {
-    uint64_t last = deadline_ns + CLOSE_NS;
-    struct timespec until = {.tv_sec = (time_t)(last / 1000000000),
-                             .tv_nsec = (long)(last % 1000000000)};
-    int rc = 0;
+    if (!s->running)
+        return 0;
     pthread_mutex_lock(&s->lock);
     s->deadline_ns = deadline_ns;
     s->finishing = true;
     pthread_cond_broadcast(&s->moved);
-    while (s->running && !s->finished && rc == 0)
-        rc = pthread_cond_timedwait(&s->moved, &s->lock, &until);
+    int rc = wait_for_end(s);
     pthread_mutex_unlock(&s->lock);
     if (rc != 0)
-        return -ETIMEDOUT;
-    if (s->running)
-        pthread_join(s->thread, NULL);
+        return rc;
+    pthread_join(s->thread, NULL);
     s->running = false;
     return 0;
 }

@@ -32,10 +32,11 @@ const char *sinks_store_path(const struct sinks *); /* "none": memory only */
 
 /*
  * After queue_end: takes what is left in the queue, commits, delivers until `deadline_ns`
- * (CLOCK_MONOTONIC), commits what became of the documents. 0, or -ETIMEDOUT: the disk hangs, the
- * thread could not be joined; then only _exit.
+ * (CLOCK_MONOTONIC), commits what became of the documents. 0; -ETIMEDOUT: the disk hangs; -EBUSY: the
+ * thread gets on, but has too little CPU to come to an end. After these it cannot be joined: only _exit.
  */
 int sinks_finish(struct sinks *, uint64_t deadline_ns);
+extern uint64_t sinks_patience_ns; /* beyond the deadline, for the last commit on a slow disk; tests shorten it */
 
 /* The run's report from memory and file, also when the file could not be written. After
  * sinks_finish. 0 or -errno. */
