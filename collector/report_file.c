@@ -7,12 +7,33 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "collector/report_loader.h"
 #include "collector/sink/store.h"
+
+/* Of the store's own words: which version it has, and who wrote it. */
+static void explain_version(const char *path, char *message, size_t room)
+{
+    sqlite3 *db;
+    char by[64] = "another version of sonde";
+    uint64_t version = 0;
+    if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL) == SQLITE_OK) {
+        sqlite3_stmt *st = store_prepare(db, "main", "SELECT version FROM %s.run");
+        version = store_ask(db, "main", "PRAGMA %s.user_version");
+        if (st && sqlite3_step(st) == SQLITE_ROW && sqlite3_column_text(st, 0))
+            snprintf(by, sizeof by, "sonde %.40s", (const char *)sqlite3_column_text(st, 0));
+        sqlite3_finalize(st);
+    }
+    sqlite3_close(db);
+    snprintf(message, room,
+             "%s has tables of version %llu, by %s; this sonde reads version %d: read it with that one, or with "
+             "`sqlite3 %s 'SELECT * FROM requests'`",
+             path, (unsigned long long)version, by, STORE_VERSION, path);
+}
 
 static int explain(const char *path, int rc, char *message, size_t room)
 {
@@ -38,8 +59,7 @@ static int explain(const char *path, int rc, char *message, size_t room)
         snprintf(message, room, "%s is locked by another program for too long; try again", path);
         break;
     case -EPROTONOSUPPORT:
-        snprintf(message, room, "%s was written by another version of sonde; read it with that one",
-                 path);
+        explain_version(path, message, room);
         break;
     case -EISDIR:
         snprintf(message, room, "%s is a folder; name the store in it", path);

@@ -248,15 +248,30 @@ static const char *short_path(const char *path, char *room, size_t bytes)
     return room;
 }
 
+static void put_remedy(struct page *p, const char *reason)
+{
+    static const char *const remedies[][2] = {
+        {"queue full", "more than could be written: lower sampling.spans_per_second"},
+        {"held by a reader", "end the program that keeps the store open"},
+        {"disk full", "make room, or lower store.bytes"},
+    };
+    for (size_t i = 0; i < sizeof remedies / sizeof *remedies; i++)
+        if (!strcmp(reason, remedies[i][0]))
+            page_say(p, "", "%s", remedies[i][1]);
+}
+
 static void put_samples(struct page *p)
 {
     const struct report *r = p->r;
-    for (int i = 0, told = 0; i < r->sheds; i++)
-        if (strcmp(r->shed[i].reason, "size") != 0)
-            page_say(p, told++ ? "" : "SAMPLES",
-                     "%s sampled request%s not kept: %s; the totals above count them",
-                     cell_grouped(r->shed[i].count).s, page_plural(r->shed[i].count),
-                     r->shed[i].reason);
+    for (int i = 0, told = 0; i < r->sheds; i++) {
+        if (strcmp(r->shed[i].reason, "size") == 0)
+            continue;
+        page_say(p, told++ ? "" : "SAMPLES",
+                 "%s sampled request%s not kept: %s; the totals above count them",
+                 cell_grouped(r->shed[i].count).s, page_plural(r->shed[i].count),
+                 r->shed[i].reason);
+        put_remedy(p, r->shed[i].reason);
+    }
 }
 
 static void put_store(struct page *p)

@@ -991,6 +991,22 @@ static void test_a_store_that_somebody_edited_is_read_all_the_same(void **state)
     }
 }
 
+static void test_a_store_of_another_version_says_how_to_read_it(void **state)
+{
+    (void)state;
+    char path[PATH_MAX], message[2 * PATH_MAX + 256];
+    sqlite3 *db;
+    struct report *r;
+    snprintf(path, sizeof path, "%s/a.db", folder);
+    store_close(ten_intervals(path));
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 1; UPDATE run SET version = '0.0.7'", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    assert_int_equal(report_read(path, NULL, &r, message, sizeof message), -EPROTONOSUPPORT);
+    assert_non_null(strstr(message, "version 1, by sonde 0.0.7;"));
+    assert_non_null(strstr(message, "a.db 'SELECT * FROM requests'"));
+}
+
 static void test_a_run_without_an_end_is_told(void **state)
 {
     (void)state;
@@ -1034,6 +1050,7 @@ int main(void)
         TEST(test_unknown_is_null),
         TEST(test_bad_files_are_told_apart),
         TEST(test_a_store_that_somebody_edited_is_read_all_the_same),
+        TEST(test_a_store_of_another_version_says_how_to_read_it),
         TEST(test_a_run_without_an_end_is_told),
     };
     setenv("TZ", "UTC", 1);
