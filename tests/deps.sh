@@ -3,7 +3,7 @@
 set -eu
 build="gcc make git ca-certificates libcjson-dev libcurl4-openssl-dev libjemalloc-dev libsqlite3-dev libnghttp2-dev libdeflate-dev libdw-dev
  libelf-dev libunwind-dev libncurses-dev libmicrohttpd-dev libcmocka-dev pkg-config"
-tests="nginx-light redis-server redis-tools memcached haproxy lighttpd apache2 apache2-utils wrk sqlite3 jq curl clang
+tests="g++ nginx-light redis-server redis-tools memcached haproxy lighttpd apache2 apache2-utils wrk sqlite3 jq curl clang
  libclang-rt-14-dev clang-format clang-tidy cppcheck shellcheck strace python3 nodejs default-jdk-headless maven unzip
  libtcmalloc-minimal4 libmimalloc2.0 procps psmisc util-linux man-db openssl postgresql postgresql-contrib varnish heaptrack"
 missing=
