@@ -3,7 +3,7 @@
 # Results: a table here, JSON in build/bench.json. QUICK=1 takes minutes, not half an hour.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-BUILD=${BUILD:-build}
+export BUILD=${BUILD:-build}
 load=$(cut -d' ' -f1 /proc/loadavg)
 awk -v l="$load" 'BEGIN {exit !(l > 0.5)}' && echo "note: the machine is busy (load $load); ratios will be noisy"
 for b in "$BUILD"/bench/bench_*; do

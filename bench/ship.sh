@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # ship.sh [REQUESTS] - our own CPU when every request of a real nginx goes to a real Elasticsearch as a document.
-# Prints the collector's ms of CPU per 1000 requests (bar: 6), with nothing shipped beside it, and what arrived.
+# Prints the collector's ms of CPU per 1000 requests (bar: 6): each request a row of the local store, nothing shipped;
+# each a document, the store with a sample of its own; each both. And what arrived, and what was shed where.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 BUILD=${BUILD:-build}
@@ -25,7 +26,7 @@ cpu_ms() { # pid: of all its threads
 once() { # name option...
     local name=$1 collector before after
     shift
-    "$BUILD/sonde" run -o "$d/s.db" --set sampling.spans_per_second=10000000 --set output.memory_bytes=64M \
+    "$BUILD/sonde" run -o "$d/s.db" --set sampling.spans_per_second=10000000 \
         --set exit.flush_s=60 "$@" -- nginx -c "$d/nginx.conf" >"$d/out" 2>&1 &
     local run=$!
     for _ in $(seq 100); do curl -s -o /dev/null "http://127.0.0.1:$port/" && break; sleep 0.1; done
@@ -40,8 +41,9 @@ once() { # name option...
     awk -v n="$name" -v ms=$((after - before)) -v r="$requests" \
         'BEGIN {printf "%-28s %7.2f ms of CPU per 1000 requests\n", n, ms * 1000 / r}'
     awk '/Requests per second/ {printf "%-28s %7.0f requests/s, with the server and the load on the same cores\n", "", $4}' "$d/ab.out"
-    "$BUILD/sonde" report "$d/s.db" --json | jq -r '"                             \(.endpoints | map(.count) | add) requests, documents \(.documents | tojson)"'
+    "$BUILD/sonde" report "$d/s.db" --json | jq -r '"                             \(.endpoints | map(.count) | add) requests, shed \(.spans_shed | tojson)", (.documents | select(.accepted > 0) | "                             documents \(tojson)")'
     rm -f "$d"/s.db*
 }
-once "nothing shipped"
+once "every request stored"
 once "every request shipped" --to "$url"
+once "shipped and stored" --to "$url" --set store.spans_per_second=10000000
