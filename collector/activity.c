@@ -565,11 +565,28 @@ static void touch(struct activity *a, struct thread *t, struct touch *x, struct 
     take_over(a, t, &x->group, d);
 }
 
+/* Neither before nor with this event it works for a request. */
+static void stay_outside(struct activity *a, struct thread *t)
+{
+    cost_add(&a->outside, &t->delta);
+    if (!cost_is_zero(&t->kept))
+        drop_kept(a, t);
+    samples_outside(a, &t->samples);
+    t->kept_from_ns = 0;
+    t->claim = CLAIM_OUTSIDE;
+    t->paused = 0;
+    t->dialogue = NULL;
+}
+
 void activity_touch(struct activity *a, struct thread *t, struct dialogue *d, bool fresh)
 {
     struct touch x; /* `next` and `when` are touch's to fill */
     struct group *g = &x.group;
     x.any = d && group_of(a->spans, d, g);
+    if (!x.any && t->claim <= CLAIM_OUTSIDE && !t->samples_kept) {
+        stay_outside(a, t);
+        return;
+    }
     if (x.any && g->count == 1 && t->count == 1 && g->first_id == t->first_id && t->claim == CLAIM_SPANS && !t->over) {
         struct exchange *e = spans_at(a->spans, g->exchange);
         e->state |= t->measured;

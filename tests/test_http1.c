@@ -85,8 +85,10 @@ static void count_ends(void *to, const struct message *m)
 {
     unsigned *ends = to;
     assert_false(m->inferred);
-    if (m->part == REQUEST_END || m->part == RESPONSE_END)
-        ends[m->part == RESPONSE_END]++;
+    if (m->part == REQUEST_END || m->part == REQUEST)
+        ends[0]++;
+    else if (m->part == RESPONSE_END || m->part == RESPONSE)
+        ends[1]++;
 }
 
 static void test_ten_thousand_pipelined(void **test)

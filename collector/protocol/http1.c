@@ -103,6 +103,34 @@ void http1_tell_request_head(struct http1_call *c)
     no_slices(m);
 }
 
+void http1_tell_begin(struct http1_call *c)
+{
+    const struct message m = {.part = REQUEST_BEGIN, .at = c->begin_at, .inferred = c->flow->inferred};
+    c->untold = false;
+    c->emit(c->to, &m);
+}
+
+static inline void ends(struct http1_flow *f, enum http1_phase next)
+{
+    f->wire = f->body = f->left = f->line_total = 0;
+    f->phase = (uint8_t)next;
+    f->open = f->inferred = f->in_chunks = f->in_head = false;
+}
+
+void http1_tell_request(struct http1_call *c)
+{
+    struct message *m = &c->message;
+    c->untold = false;
+    http1_slice(&m->verb, c->verb.at, c->verb.len);
+    http1_slice(&m->target, c->target.at, c->target.len);
+    http1_slice(&m->trace, c->http->trace, c->http->trace_len);
+    m->begin = c->begin_at;
+    m->head = http1_at(c);
+    http1_tell(c, REQUEST, m->head);
+    no_slices(m);
+    ends(c->flow, HTTP1_START);
+}
+
 /* The message in hand is complete (or as complete as it will be). */
 void http1_message_ends(struct http1_call *c)
 {
@@ -112,9 +140,7 @@ void http1_message_ends(struct http1_call *c)
         http1_tell(c, REQUEST_END, http1_at(c));
     else
         http1_tell_response(c, RESPONSE_END);
-    f->wire = f->body = f->left = f->line_total = 0;
-    f->phase = connect ? HTTP1_HOLD : HTTP1_START;
-    f->open = f->inferred = f->in_chunks = f->in_head = false;
+    ends(f, connect ? HTTP1_HOLD : HTTP1_START);
     if (c->role == RESPONSES) {
         c->http->status = 0;
         http1_answer_passes(c->http);
@@ -297,6 +323,7 @@ static inline void begin_call(struct http1_call *c, struct http1 *s, enum way wa
     c->flow = &s->flow[c->role];
     c->start = c->p = c->end = c->mark = nothing;
     c->skipped = c->begin_at = 0;
+    c->untold = false;
     c->verb.len = c->target.len = 0;
     c->emit = emit;
     c->to = to;
@@ -338,6 +365,8 @@ static enum verdict http1_feed(void *state, enum way way, const uint8_t *bytes, 
         http1_recall_head(&c);
     while (c.p < c.end)
         step(&c);
+    if (c.untold)
+        http1_tell_begin(&c);
     http1_settle(&c);
     if (c.role == REQUESTS && c.flow->phase == HTTP1_FIELDS)
         http1_keep_head(&c);

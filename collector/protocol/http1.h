@@ -111,6 +111,7 @@ struct http1_call {
     enum http1_role role;
     const uint8_t *start, *p, *end, *mark;
     uint64_t begin_at;         /* of the message's first byte, 0 when that came earlier */
+    bool untold;               /* a request began at begin_at; perhaps it is whole: told then */
     uint64_t skipped;          /* of this call */
     struct slice verb, target; /* while in a request's header: in the input or in `text` */
     emit_fn emit;
@@ -183,9 +184,13 @@ static inline void http1_settle(struct http1_call *c)
     c->mark = c->p;
 }
 
+void http1_tell_begin(struct http1_call *c); /* http1.c: of the request that is `untold` */
+
 static inline void http1_tell(struct http1_call *c, enum part part, uint64_t at)
 {
     struct message *m = &c->message;
+    if (c->untold)
+        http1_tell_begin(c);
     http1_settle(c);
     m->part = part;
     m->at = at;
@@ -206,6 +211,7 @@ void http1_newest_is(struct http1 *s, enum http1_kind kind);
 void http1_answer_passes(struct http1 *s);
 void http1_take_back_request(struct http1 *s);
 void http1_tell_request_head(struct http1_call *c);
+void http1_tell_request(struct http1_call *c); /* whole, without content */
 void http1_tell_response(struct http1_call *c, enum part part);
 void http1_message_ends(struct http1_call *c);
 void http1_upgrade(struct http1_call *c);
@@ -214,7 +220,8 @@ void http1_upgrade(struct http1_call *c);
 void http1_start(struct http1_call *c);
 void http1_request_first(struct http1_call *c);
 void http1_response_first(struct http1_call *c);
-void http1_request_begins(struct http1_call *c, uint64_t at);
+void http1_request_opens(struct http1_call *c);
+void http1_request_begins(struct http1_call *c, uint64_t at); /* it opens, and is told */
 void http1_request_line(struct http1_call *c, const uint8_t *line, const uint8_t *tail,
                         uint64_t total);
 void http1_response_begins(struct http1_call *c, unsigned status);

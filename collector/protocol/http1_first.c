@@ -40,6 +40,8 @@ const uint8_t http1_class[256] = {['!'] = T,
 static void nonsense(struct http1_call *c, const uint8_t *q, size_t n)
 {
     struct http1_flow *f = c->flow;
+    if (c->untold)
+        http1_tell_begin(c);
     if (!f->shaky) {
         c->http->broken = true;
         c->p = c->end;
@@ -64,7 +66,7 @@ static void nonsense(struct http1_call *c, const uint8_t *q, size_t n)
     }
 }
 
-void http1_request_begins(struct http1_call *c, uint64_t at)
+void http1_request_opens(struct http1_call *c)
 {
     struct http1 *s = c->http;
     struct http1_flow *f = c->flow;
@@ -80,6 +82,11 @@ void http1_request_begins(struct http1_call *c, uint64_t at)
     f->phase = HTTP1_FIRST;
     f->line_total = 0;
     f->digits = 0;
+}
+
+void http1_request_begins(struct http1_call *c, uint64_t at)
+{
+    http1_request_opens(c);
     http1_tell(c, REQUEST_BEGIN, at);
 }
 
@@ -328,7 +335,8 @@ void http1_start(struct http1_call *c)
         f->phase = HTTP1_FIRST;
         http1_response_first(c);
     } else if (http1_is_tchar(*c->p)) {
-        http1_request_begins(c, c->begin_at);
+        http1_request_opens(c);
+        c->untold = true;
         http1_request_first(c);
     } else {
         nonsense(c, c->p, 0);

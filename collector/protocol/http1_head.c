@@ -193,6 +193,10 @@ static void head_ends(struct http1_call *c)
         response_head_ends(c);
         return;
     }
+    if (c->untold && !c->flow->framing && http1_kind_of(c->verb) != KIND_CONNECT) {
+        http1_tell_request(c);
+        return;
+    }
     http1_tell_request_head(c);
     if (http1_kind_of(c->verb) == KIND_CONNECT && http1_outstanding(c->http) > 0) {
         c->flow->phase = HTTP1_HOLD;
