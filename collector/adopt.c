@@ -88,7 +88,9 @@ void adopt_release(struct adopted *a, bool remove)
             guarded[i].from = NULL;
     arena_detach(&a->view);
     if (remove)
-        unlink(a->path);
+        unlinkat(a->folder, a->path + a->name_at, 0);
+    if (a->folder >= 0)
+        close(a->folder);
 }
 
 /* "sonde.<token>.<uid>.<pid>" */
@@ -101,10 +103,14 @@ static bool is_named(const char *name, const char *token, uint32_t *uid, pid_t *
     return sscanf(name + 7 + n, "%u.%d%n", uid, pid, &end) == 2 && !name[7 + n + (size_t)end];
 }
 
-static bool is_sound(int fd, uint32_t uid)
+static bool is_sound(int fd, struct adopted *a, uint32_t uid)
 {
     struct stat s;
-    return !fstat(fd, &s) && S_ISREG(s.st_mode) && s.st_uid == uid && !(s.st_mode & 077) &&
+    if (fstat(fd, &s))
+        return false;
+    a->device = s.st_dev;
+    a->inode = s.st_ino;
+    return S_ISREG(s.st_mode) && (s.st_uid == a->uid || s.st_uid == uid) && !(s.st_mode & 077) &&
            s.st_nlink == 1 && s.st_size >= 0 && (uint64_t)s.st_size <= ADOPT_MOST_BYTES;
 }
 
@@ -132,36 +138,44 @@ static int map_and_check(int fd, struct adopted *a, const char *token)
 }
 
 /* 1, 0 (leave it alone), -EACCES, -EAGAIN. */
-static int take(struct adopted *a, const char *token)
+static int take(const struct adopt_from *from, struct adopted *a)
 {
-    int fd = open(a->path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    int fd = openat(from->folder, a->path + a->name_at, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return errno == EACCES || errno == EPERM ? -EACCES : 0;
     int rc = 0;
-    if (is_sound(fd, a->uid)) {
-        rc = map_and_check(fd, a, token);
+    if (is_sound(fd, a, from->uid)) {
+        rc = map_and_check(fd, a, from->token);
         rc = !rc ? 1 : rc == -EINVAL && is_young(fd) ? -EAGAIN : 0;
     }
     close(fd);
+    if (rc == 1)
+        a->folder = openat(from->folder, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     return rc;
 }
 
-int adopt_next(const char *directory, const char *token, bool (*known)(void *to, const char *path),
-               void *to, struct adopted *out)
+int adopt_next(const struct adopt_from *from, bool (*known)(void *to, const char *path), void *to,
+               struct adopted *out)
 {
-    DIR *d = opendir(directory);
+    int fd = openat(from->folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
     bool again = false;
     int rc = 0;
-    if (!d)
+    if (!d) {
+        if (fd >= 0)
+            close(fd);
         return 0;
+    }
     for (struct dirent *e; rc == 0 && (e = readdir(d));) {
         memset(out, 0, sizeof *out);
-        if (!is_named(e->d_name, token, &out->uid, &out->pid))
+        out->folder = -1;
+        if (!is_named(e->d_name, from->token, &out->uid, &out->pid))
             continue;
-        int n = snprintf(out->path, sizeof out->path, "%s/%s", directory, e->d_name);
+        int n = snprintf(out->path, sizeof out->path, "%s/%s", from->path, e->d_name);
         if (n < 0 || (size_t)n >= sizeof out->path || known(to, out->path))
             continue;
-        rc = take(out, token);
+        out->name_at = (uint8_t)(strlen(from->path) + 1);
+        rc = take(from, out);
         if (rc == -EAGAIN) {
             again = true;
             rc = 0;

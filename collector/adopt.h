@@ -19,9 +19,19 @@
 
 struct adopted {
     struct arena_view view;
-    char path[160];
+    char path[160]; /* of a folder elsewhere: for messages, and to know it again */
+    uint8_t name_at;  /* where in path the file's name in its folder begins */
+    int folder;       /* O_PATH, held to remove the file when nobody is left by whom to reach it */
     uint32_t uid;
     pid_t pid; /* who made it */
+    uint64_t device, inode;
+};
+
+struct adopt_from {
+    int folder;       /* O_PATH or open */
+    const char *path; /* what it is called */
+    const char *token;
+    uint32_t uid; /* owner that counts as the named one too: users of a namespace are others to us; UINT32_MAX none */
 };
 
 /*
@@ -29,8 +39,8 @@ struct adopted {
  * more; -EACCES: there is one that we may not open (out->path says which; told once per path by the
  * caller). -EAGAIN: one is being made.
  */
-int adopt_next(const char *directory, const char *token, bool (*known)(void *to, const char *path),
-               void *to, struct adopted *out);
+int adopt_next(const struct adopt_from *, bool (*known)(void *to, const char *path), void *to,
+               struct adopted *out);
 void adopt_release(struct adopted *, bool remove);
 
 /* Installs the SIGBUS handler. Context I. */

@@ -10,6 +10,7 @@
 #include "collector/watch.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@
 
 #include "collector/adopt.h"
 #include "collector/drain.h"
+#include "collector/elsewhere.h"
 #include "collector/procfs.h"
 #include "collector/sockets.h"
 #include "collector/timeline.h"
@@ -38,6 +40,9 @@
 #define CROWDED_SHARE 10     /* a tenth of the time at most goes there */
 #define IDLE_NS (20 * NS_PER_MS) /* what is a silent lane then */
 #define SCAN_EVERY_NS (50 * NS_PER_MS) /* looks for arenas while there is a reason to */
+#define ELSEWHERE_SOON_NS (100 * NS_PER_MS)
+#define ELSEWHERE_EVERY_NS (5 * NS_PER_S)
+#define ELSEWHERE_SHARE 100
 #define QUIET_NS NS_PER_S              /* a lane that was silent for so long gives its chunk back */
 #define CALL_NS NS_PER_S               /* a call that lasts longer is told */
 #define ENDED 1024                     /* ended processes that are remembered */
@@ -94,6 +99,8 @@ struct watch {
     char token[33];
     int epoll, inotify;
     bool takes_over, closing;
+    bool elsewhere; /* look into containers too */
+    uint64_t elsewhere_soon, elsewhere_after;
     struct place *place[ORDER_ARENAS];
     struct process **process; /* those whose end was not told */
     uint32_t count, room;
@@ -614,7 +621,7 @@ static bool membarrier_all(void *to)
     return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0;
 }
 
-static struct place *add_place(struct watch *w, const struct adopted *adopted, const struct stat *file)
+static struct place *add_place(struct watch *w, const struct adopted *adopted)
 {
     struct place *a = calloc(1, sizeof *a);
     struct process **slots = calloc(adopted->view.processes, sizeof *slots);
@@ -630,8 +637,8 @@ static struct place *add_place(struct watch *w, const struct adopted *adopted, c
     a->adopted = *adopted;
     a->order = order;
     a->main = !at;
-    a->device = file ? file->st_dev : 0;
-    a->inode = file ? file->st_ino : 0;
+    a->device = adopted->device;
+    a->inode = adopted->inode;
     a->of_slot = slots;
     w->place[at] = a;
     struct arena *arena = a->adopted.view.arena;
@@ -662,13 +669,12 @@ static void note_refusal(struct watch *w, const struct adopted *a, const char *w
     memcpy(w->refused[w->refusals++ % 8], a->path, sizeof a->path);
 }
 
-static void adopt_arenas(struct watch *w)
+static void adopt_from(struct watch *w, const struct adopt_from *from)
 {
     struct adopted a;
-    struct stat file;
     int rc;
-    while ((rc = adopt_next(w->directory, w->token, is_known_path, w, &a)) == 1) {
-        struct place *added = add_place(w, &a, stat(a.path, &file) ? NULL : &file);
+    while ((rc = adopt_next(from, is_known_path, w, &a)) == 1) {
+        struct place *added = add_place(w, &a);
         if (!added) {
             adopt_release(&a, false);
             note_refusal(w, &a, "too many of them");
@@ -680,6 +686,34 @@ static void adopt_arenas(struct watch *w)
         note_refusal(w, &a, "run sonde as that user or as root");
     if (rc == -EAGAIN)
         w->scan_until = w->now + 2 * NS_PER_S;
+}
+
+static void adopt_arenas(struct watch *w)
+{
+    int folder = open(w->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0)
+        return;
+    adopt_from(w, &(struct adopt_from){folder, w->directory, w->token, UINT32_MAX});
+    close(folder);
+}
+
+static void adopt_elsewhere(void *to, const struct elsewhere *e)
+{
+    struct watch *w = to;
+    adopt_from(w, &(struct adopt_from){e->folder, e->name, w->token, e->uid});
+}
+
+/* Containers' own /dev/shm tell no news: looked at more often while processes begin, a hundredth of the time at most. */
+static void look_elsewhere(struct watch *w)
+{
+    bool soon = w->now < w->scan_until;
+    if (!w->elsewhere || w->now < (soon ? w->elsewhere_soon : w->elsewhere_after))
+        return;
+    uint64_t before = clock_monotonic_ns();
+    elsewhere_each(adopt_elsewhere, w);
+    uint64_t pause = ELSEWHERE_SHARE * (clock_monotonic_ns() - before);
+    w->elsewhere_soon = w->now + (pause > ELSEWHERE_SOON_NS ? pause : ELSEWHERE_SOON_NS);
+    w->elsewhere_after = w->now + (pause > ELSEWHERE_EVERY_NS ? pause : ELSEWHERE_EVERY_NS);
 }
 
 static void look_for_arenas(struct watch *w)
@@ -695,6 +729,7 @@ static void look_for_arenas(struct watch *w)
         return;
     w->scanned = w->now;
     adopt_arenas(w);
+    look_elsewhere(w);
 }
 
 static void drop_place(struct watch *w, int i, bool remove)
@@ -895,6 +930,7 @@ struct watch *watch_new(uint64_t watermark_ns, watch_say_fn say, void *to)
     w->epoll = epoll_create1(EPOLL_CLOEXEC);
     w->inotify = -1;
     w->directory = "/dev/shm";
+    w->elsewhere = true;
     w->say = say;
     w->say_to = to;
     if (!w->order || !w->tids || w->epoll < 0) {
@@ -934,6 +970,7 @@ struct order *watch_order(struct watch *w)
 void watch_place(struct watch *w, const char *directory)
 {
     w->directory = directory;
+    w->elsewhere = false;
 }
 
 bool watch_takes_over(const struct watch *w)
@@ -956,13 +993,17 @@ static void set_now(struct watch *w, const struct instant *now)
 
 int watch_open(struct watch *w, int fd, const struct instant *now)
 {
-    struct adopted main = {.pid = 0};
+    struct adopted main = {.folder = -1};
     int rc = arena_open(fd, &main.view);
     if (rc)
         return rc;
     w->takes_over = load_relaxed(&main.view.arena->collector_pid) != 0;
     struct stat file;
-    if (!add_place(w, &main, fstat(fd, &file) ? NULL : &file)) {
+    if (!fstat(fd, &file)) {
+        main.device = file.st_dev;
+        main.inode = file.st_ino;
+    }
+    if (!add_place(w, &main)) {
         arena_detach(&main.view);
         return -ENOMEM;
     }
@@ -975,8 +1016,10 @@ int watch_open(struct watch *w, int fd, const struct instant *now)
             inotify_add_watch(w->inotify, w->directory, IN_CREATE | IN_MOVED_TO);
     }
     scan_slots(w, w->place[0]);
-    if (w->directory)
+    if (w->directory) {
         adopt_arenas(w);
+        look_elsewhere(w);
+    }
     if (w->takes_over)
         for (int i = 0; i < ORDER_ARENAS; i++)
             if (w->place[i])

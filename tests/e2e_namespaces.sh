@@ -44,4 +44,34 @@ unshare -pf true 2>/dev/null || unshare -Urpf true 2>/dev/null || skip "PID name
 inside "the outer /proc" -pf
 inside "its own /proc" -pf --mount-proc
 inside "users of its own too" -Urpf --mount-proc
+
+# A container: its own /dev/shm, so that the arena which a process makes for itself stands in another folder than ours.
+cat >"$scratch/container.sh" <<'C'
+mount -t tmpfs -o size=64m tmpfs /dev/shm || exit 9
+"$@" &
+wait $!
+read -rt 4 <>"$0.quiet" # a sleep would leave an arena of its own
+ls /dev/shm >"$0.after"
+C
+contained() { # name, options of unshare
+    local name=$1 port
+    shift
+    unshare "$@" -m true 2>"$scratch/why" || { echo "skip: $name: $(cat "$scratch/why")"; return; }
+    port=$(free_port)
+    rm -f "$scratch"/s.db* "$scratch"/container.sh.*
+    mkfifo "$scratch/container.sh.quiet"
+    watch unshare "$@" -m bash "$scratch/container.sh" bash -c \
+        '/usr/bin/timeout -s TERM 6 /usr/bin/python3 -m http.server '"$port"' --bind 127.0.0.1 --directory '"$scratch/www"' 2>/dev/null; exit 0'
+    wait_listening "$port" || return
+    ab -q -n 500 -c 4 "http://127.0.0.1:$port/hello.txt" >"$scratch/ab" 2>&1 || fail "$name: ab"
+    wait "$sonde"; is "$name: exit code" $? 0
+    report
+    is "$name: requests" "$(q '[.endpoints[] | select(.endpoint == "GET /hello.txt") | .count] | add')" 500
+    is "$name: processes that have not ended" "$(q '[.processes[] | select(.end == null)] | length')" 0
+    # of `ls` itself, which is watched too
+    is "$name: arenas of ended processes left behind" "$(grep -c '^sonde' "$scratch/container.sh.after")" 1
+    check_sums
+}
+contained "its own /dev/shm" -pf --mount-proc
+contained "its own /dev/shm and users" -Urpf --mount-proc
 finish
