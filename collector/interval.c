@@ -1,70 +1,21 @@
 /*
- * interval.c - adding spans up, and turning the sums into rows.
+ * interval.c - adding spans up; closing intervals, merging those that wait.
  *
- * In:      rollup.c        Out: sketch.h, sink/queue.h
+ * In:      rollup.c        Out: sketch.h, interval_rows.c
  * Owns:    intervals, tallies, totals, the pool of sketch pages (8 MiB).
  * Context: C
  * Failure: no memory for a total: its spans are told as uncounted; no sketch page: exact fields
  * only.
  */
-#include "collector/interval.h"
+#include "collector/interval_inside.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include "collector/sink/queue.h"
-#include "collector/sketch.h"
+#include "collector/sink/rows.h"
 
 #define POOL_BYTES (8u << 20)
-#define CLASSES 8u
 #define WAITING_MOST 4u
 #define STATUS_MOST 600u /* distinct ones of an endpoint and interval; more count as the first */
-
-struct total {
-    uint64_t count, errors, unobserved, inferred, shared;
-    uint64_t bytes[2], body[2];
-    struct cost cost;
-    struct wall wall; /* of those whose latency counts */
-    uint64_t downstream_ns;
-    uint64_t cpu_count, stacks_count, retained, retained_samples, waits_count;
-    bool changed;
-    struct sketch latency, first, heap, cpu;
-};
-
-struct status {
-    uint32_t status;
-    bool changed;
-    uint64_t count;
-};
-
-struct tally {
-    struct tally *next; /* in its interval */
-    struct tally *next_changed;
-    struct endpoint *endpoint;
-    struct total *total[CLASSES];
-    struct status *status;
-    uint16_t statuses, statuses_room, last_status;
-    bool changed;
-};
-
-struct interval {
-    struct interval *next; /* closed later */
-    uint32_t number;
-    uint64_t start_ns, end_ns;
-    struct flow flow;
-    struct stream_counts stream;
-    uint64_t shed, uncounted;
-    struct tally *tallies, *changed_tallies;
-    bool closed, changed, sent; /* sent: a row that names it is in the queue */
-};
-
-struct intervals {
-    struct sketch_pool *pool;
-    struct endpoints *endpoints;
-    struct interval *open, *waiting; /* oldest first */
-    size_t waiting_count;
-    uint32_t next_number;
-    bool heap;
-};
 
 /* ---- adding ---- */
 
@@ -292,7 +243,7 @@ static void free_tally(struct intervals *v, struct tally *t)
     free(t);
 }
 
-static void free_interval(struct intervals *v, struct interval *in)
+void interval_free(struct intervals *v, struct interval *in)
 {
     for (struct tally *t = in->tallies, *next; t; t = next) {
         next = t->next;
@@ -380,7 +331,7 @@ static void merge_intervals(struct intervals *v, struct interval *into, struct i
     into->shed += from->shed;
     into->uncounted += from->uncounted;
     into->end_ns = from->end_ns;
-    free_interval(v, from);
+    interval_free(v, from);
 }
 
 static void wait_in_line(struct intervals *v, struct interval *in)
@@ -421,188 +372,6 @@ bool intervals_close(struct intervals *v, uint64_t end_ns)
     return true;
 }
 
-/* ---- rows ---- */
-
-static bool push_interval(struct interval *in, struct queue *q)
-{
-    if (!in->changed)
-        return true;
-    struct row *row = queue_reserve(q, ROW_INTERVAL, sizeof *row + sizeof(struct row_interval));
-    if (!row)
-        return false;
-    struct row_interval *r = (void *)(row + 1);
-    *r = (struct row_interval){
-        .interval = in->number,
-        .closed = in->closed,
-        .start_ns = in->start_ns,
-        .end_ns = in->end_ns,
-        .flow = in->flow,
-        .written = in->stream.written,
-        .drained = in->stream.drained,
-        .late = in->stream.late,
-        .shed_spans = in->shed,
-        .uncounted_spans = in->uncounted,
-    };
-    memcpy(r->lost, in->stream.lost, sizeof r->lost);
-    queue_publish(q, row);
-    in->changed = false;
-    return in->sent = true;
-}
-
-static const double told[] = {0.5, 0.9, 0.95, 0.99, 0.999};
-#define TOLD (sizeof told / sizeof *told)
-
-static void fill_latency(struct row_total *r, const struct sketch *s)
-{
-    uint64_t at[TOLD];
-    sketch_quantiles(s, told, at, TOLD);
-    r->latency_sum = s->sum;
-    r->latency_min = s->count ? s->min : 0;
-    r->latency_max = s->max;
-    r->latency_p50 = at[0];
-    r->latency_p90 = at[1];
-    r->latency_p95 = at[2];
-    r->latency_p99 = at[3];
-    r->latency_p999 = at[4];
-}
-
-static void fill_first(struct row_total *r, const struct sketch *s)
-{
-    uint64_t at[TOLD];
-    sketch_quantiles(s, told, at, TOLD);
-    r->first_count = s->count;
-    r->first_sum = s->sum;
-    r->first_min = s->count ? s->min : 0;
-    r->first_max = s->max;
-    r->first_p50 = at[0];
-    r->first_p90 = at[1];
-    r->first_p95 = at[2];
-    r->first_p99 = at[3];
-    r->first_p999 = at[4];
-}
-
-/* Three of the largest fit in a row; should there ever be a fourth that does not, it is left out. */
-static uint16_t put_sketch(const struct sketch *s, uint8_t **tail, const uint8_t *end)
-{
-    size_t room = (size_t)(end - *tail);
-    size_t len = sketch_encode(s, *tail, room < SKETCH_ENCODED_MAX ? room : SKETCH_ENCODED_MAX);
-    *tail += len;
-    return (uint16_t)len;
-}
-_Static_assert(sizeof(struct row) + sizeof(struct row_total) + 3 * SKETCH_ENCODED_MAX <=
-                   ROW_MAX_BYTES,
-               "three sketches fit in a row");
-
-static bool push_total(const struct interval *in, const struct tally *t, unsigned class,
-                       struct queue *q)
-{
-    const struct total *from = t->total[class];
-    struct row *row = queue_reserve(q, ROW_TOTAL, ROW_MAX_BYTES);
-    if (!row)
-        return false;
-    struct row_total *r = (void *)(row + 1);
-    *r = (struct row_total){
-        .interval = in->number,
-        .endpoint = t->endpoint->number,
-        .class = (uint8_t) class,
-        .closed = in->closed,
-        .start_ns = in->start_ns,
-        .end_ns = in->end_ns,
-        .count = from->count,
-        .errors = from->errors,
-        .unobserved = from->unobserved,
-        .inferred = from->inferred,
-        .shared = from->shared,
-        .bytes_in = from->bytes[IN],
-        .bytes_out = from->bytes[OUT],
-        .body_in = from->body[IN],
-        .body_out = from->body[OUT],
-        .cost = from->cost,
-        .wall = from->wall,
-        .cpu_count = from->cpu_count,
-        .waits_count = from->waits_count,
-        .downstream_ns = from->downstream_ns,
-        .retained = from->stacks_count ? from->retained : UINT64_MAX,
-        .retained_samples = from->retained_samples,
-    };
-    fill_latency(r, &from->latency);
-    fill_first(r, &from->first);
-    uint8_t *tail = (uint8_t *)(r + 1), *end = (uint8_t *)row + ROW_MAX_BYTES;
-    r->latency_len = put_sketch(&from->latency, &tail, end);
-    r->first_len = put_sketch(&from->first, &tail, end);
-    r->heap_len = put_sketch(&from->heap, &tail, end);
-    r->cpu_len = put_sketch(&from->cpu, &tail, end);
-    row->bytes = (uint16_t)(tail - (uint8_t *)row);
-    queue_publish(q, row);
-    return true;
-}
-
-static bool push_status(const struct interval *in, const struct tally *t, const struct status *s,
-                        struct queue *q)
-{
-    struct row *row = queue_reserve(q, ROW_STATUS, sizeof *row + sizeof(struct row_status));
-    if (!row)
-        return false;
-    *(struct row_status *)(void *)(row + 1) = (struct row_status){.interval = in->number,
-                                                                  .endpoint = t->endpoint->number,
-                                                                  .status = s->status,
-                                                                  .count = s->count};
-    queue_publish(q, row);
-    return true;
-}
-
-static bool push_tally(struct intervals *v, struct interval *in, struct tally *t, struct queue *q)
-{
-    if (!endpoints_tell(v->endpoints, t->endpoint, q))
-        return false;
-    for (unsigned class = 0; class < CLASSES; class ++) {
-        if (!t->total[class] || !t->total[class]->changed)
-            continue;
-        if (!push_total(in, t, class, q))
-            return false;
-        t->total[class]->changed = false;
-        in->sent = true;
-    }
-    for (uint16_t i = 0; i < t->statuses; i++) {
-        if (!t->status[i].changed)
-            continue;
-        if (!push_status(in, t, &t->status[i], q))
-            return false;
-        t->status[i].changed = false;
-        in->sent = true;
-    }
-    return true;
-}
-
-static bool push_changes(struct intervals *v, struct interval *in, struct queue *q)
-{
-    in->changed |= in->changed_tallies != NULL;
-    if (!push_interval(in, q))
-        return false;
-    while (in->changed_tallies) {
-        struct tally *t = in->changed_tallies;
-        if (!push_tally(v, in, t, q))
-            return false;
-        in->changed_tallies = t->next_changed;
-        t->changed = false;
-    }
-    return true;
-}
-
-bool intervals_push(struct intervals *v, struct queue *q, uint64_t now_ns)
-{
-    while (v->waiting) {
-        struct interval *in = v->waiting;
-        if (!push_changes(v, in, q))
-            return false;
-        v->waiting = in->next;
-        v->waiting_count--;
-        free_interval(v, in);
-    }
-    v->open->end_ns = now_ns;
-    return push_changes(v, v->open, q);
-}
-
 /* ---- life ---- */
 
 struct intervals *intervals_new(struct endpoints *endpoints, bool heap)
@@ -634,10 +403,10 @@ void intervals_free(struct intervals *v)
         return;
     for (struct interval *in = v->waiting, *next; in; in = next) {
         next = in->next;
-        free_interval(v, in);
+        interval_free(v, in);
     }
     if (v->open)
-        free_interval(v, v->open);
+        interval_free(v, v->open);
     sketch_pool_free(v->pool);
     free(v);
 }

@@ -1,8 +1,8 @@
 /*
- * store_inside.h - one open store: what store.c (transactions), store_open.c (the file) and
- * store_rows.c (rows into tables) work on together.
+ * store_inside.h - one open store: what store.c (transactions), store_open.c (the file), store_rows.c and
+ * store_ledger.c (rows and counts into tables) work on together.
  *
- * In:      those three                          Out: SQLite
+ * In:      those four                          Out: SQLite
  * Context: sink thread, but for store_open
  */
 #ifndef SONDE_STORE_INSIDE_H
@@ -93,11 +93,14 @@ void store_tell(struct store *, const char *format, ...) __attribute__((format(p
 
 extern const char *const store_class_names[8]; /* by row_total.class */
 
+bool store_row_is_whole(const struct row *); /* store_check.c */
+
 /* store_rows.c: into the target's tables. SQLITE_OK or SQLite's code. */
-bool store_row_is_whole(const struct row *);
+struct binder store_to(struct store *, enum statement); /* its statement, prepared; st NULL: it could not be */
+int store_done(struct store *, struct binder *);
 int store_apply(struct store *, const struct row *);
 int store_put_run(struct store *);     /* the run's row as it stands */
-int store_put_ledgers(struct store *); /* what was shed, what became of documents */
+int store_put_ledgers(struct store *); /* store_ledger.c: what was shed, what became of documents */
 void store_forget_statements(struct store *, int schema);
 
 extern uint64_t store_retry_ns; /* between tries to write a lost file again; tests shorten it */

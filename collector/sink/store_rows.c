@@ -43,7 +43,7 @@ static const char *const statements[STATEMENTS] = {
     [PUT_DOCUMENTS] = "INSERT OR REPLACE INTO %s.documents VALUES(?,?,?,?,?,?,?,?,?,?,?)",
 };
 
-static struct binder to(struct store *s, enum statement which)
+struct binder store_to(struct store *s, enum statement which)
 {
     sqlite3_stmt **st = &s->st[s->target][which];
     if (!*st)
@@ -51,7 +51,7 @@ static struct binder to(struct store *s, enum statement which)
     return (struct binder){*st, 0};
 }
 
-static int done(struct store *s, struct binder *b)
+int store_done(struct store *s, struct binder *b)
 {
     return b->st ? store_finish(b->st) : sqlite3_extended_errcode(s->db);
 }
@@ -111,9 +111,9 @@ static void replace_text(char **old, const char *text, size_t len)
 int store_put_run(struct store *s)
 {
     const struct run *r = &s->run;
-    struct binder b = to(s, PUT_RUN);
+    struct binder b = store_to(s, PUT_RUN);
     if (!b.st)
-        return done(s, &b);
+        return store_done(s, &b);
     bind_text(&b, r->id, strlen(r->id));
     sqlite3_bind_text(b.st, ++b.n, r->command, -1, SQLITE_TRANSIENT);
     sqlite3_bind_text(b.st, ++b.n, r->settings, -1, SQLITE_TRANSIENT);
@@ -129,7 +129,7 @@ int store_put_run(struct store *s)
     bind_u64(&b, r->lives);
     bind_unless(&b, (uint64_t)r->supervisor, 0);
     bind_unless(&b, r->supervisor_start, 0);
-    return done(s, &b);
+    return store_done(s, &b);
 }
 
 static int apply_run(struct store *s, const struct row_run *r)
@@ -187,14 +187,14 @@ static int apply_process(struct store *s, const struct row_process *r)
     if (!number)
         return SQLITE_OK;
     if (r->merged == 0 && s->target == TO_DISK) {
-        struct binder b = to(s, DELETE_PROCESS);
+        struct binder b = store_to(s, DELETE_PROCESS);
         if (b.st)
             bind_u64(&b, number);
-        return done(s, &b);
+        return store_done(s, &b);
     } /* in memory the row stays as a mark that hides the file's */
-    struct binder b = to(s, PUT_PROCESS);
+    struct binder b = store_to(s, PUT_PROCESS);
     if (!b.st)
-        return done(s, &b);
+        return store_done(s, &b);
     const char *tail = (const char *)(r + 1);
     bind_u64(&b, number);
     bind_u64(&b, (uint64_t)r->pid);
@@ -212,7 +212,7 @@ static int apply_process(struct store *s, const struct row_process *r)
     bind_u64(&b, r->merged);
     bind_u64(&b, r->heap_tail_unknown);
     bind_u64(&b, r->flags);
-    return done(s, &b);
+    return store_done(s, &b);
 }
 
 static uint32_t find_endpoint(struct store *s, enum statement which, const struct row_endpoint *r,
@@ -246,16 +246,16 @@ static int apply_endpoint(struct store *s, const struct row_endpoint *r)
         *at = r->endpoint > s->endpoint.last ? r->endpoint : s->endpoint.last + 1;
     if (*at > s->endpoint.last)
         s->endpoint.last = *at;
-    struct binder b = to(s, PUT_ENDPOINT);
+    struct binder b = store_to(s, PUT_ENDPOINT);
     if (!b.st)
-        return done(s, &b);
+        return store_done(s, &b);
     bind_u64(&b, *at);
     bind_text(&b, tail, r->service_len);
     bind_text(&b, r->protocol, strnlen(r->protocol, sizeof r->protocol));
     bind_text(&b, side, strlen(side));
     bind_text(&b, tail + r->service_len, r->name_len);
     bind_unless(&b, r->merged_into ? mapped(&s->endpoint, r->merged_into) : 0, 0);
-    return done(s, &b);
+    return store_done(s, &b);
 }
 
 /* A collector that took over but begins again at 1 must not write over its predecessor's intervals.
@@ -277,23 +277,23 @@ static int put_loss(struct store *s, uint32_t interval, const char *stage, const
 {
     if (count == 0)
         return SQLITE_OK;
-    struct binder b = to(s, PUT_LOSS);
+    struct binder b = store_to(s, PUT_LOSS);
     if (!b.st)
-        return done(s, &b);
+        return store_done(s, &b);
     bind_u64(&b, interval);
     bind_text(&b, stage, strlen(stage));
     bind_text(&b, reason, strlen(reason));
     bind_u64(&b, count);
-    return done(s, &b);
+    return store_done(s, &b);
 }
 
 static int apply_interval(struct store *s, const struct row_interval *r)
 {
     uint32_t number = interval_number(s, r->interval);
     const struct flow *f = &r->flow;
-    struct binder b = to(s, PUT_INTERVAL);
+    struct binder b = store_to(s, PUT_INTERVAL);
     if (!b.st)
-        return done(s, &b);
+        return store_done(s, &b);
     const uint64_t values[] = {r->closed,        r->start_ns,
                                r->end_ns,        r->written,
                                r->drained,       r->late,
@@ -306,7 +306,7 @@ static int apply_interval(struct store *s, const struct row_interval *r)
     bind_u64(&b, number);
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         bind_u64(&b, values[i]);
-    int rc = done(s, &b);
+    int rc = store_done(s, &b);
     for (int i = 0; i < LOSS_COUNT && rc == SQLITE_OK; i++)
         rc = put_loss(s, number, "recorder", loss_names[i], r->lost[i]);
     if (rc == SQLITE_OK)
@@ -356,9 +356,9 @@ static void bind_wall(struct binder *b, const struct wall *w, uint64_t downstrea
 
 static int apply_total(struct store *s, const struct row_total *r)
 {
-    struct binder b = to(s, PUT_TOTAL);
+    struct binder b = store_to(s, PUT_TOTAL);
     if (!b.st)
-        return done(s, &b);
+        return store_done(s, &b);
     const uint8_t *tail = (const uint8_t *)(r + 1);
     const char *class = store_class_names[r->class & 7];
     bind_u64(&b, interval_number(s, r->interval));
@@ -380,21 +380,21 @@ static int apply_total(struct store *s, const struct row_total *r)
     const uint16_t lens[] = {r->latency_len, r->first_len, r->heap_len, r->cpu_len};
     for (size_t i = 0; i < sizeof lens / sizeof *lens; tail += lens[i++])
         bind_blob(&b, tail, lens[i]);
-    return done(s, &b);
+    return store_done(s, &b);
 }
 _Static_assert(offsetof(struct row_total, first_p999) - offsetof(struct row_total, count) == 25 * 8,
                "26 counters in the order of the table `total`");
 
 static int apply_status(struct store *s, const struct row_status *r)
 {
-    struct binder b = to(s, PUT_STATUS);
+    struct binder b = store_to(s, PUT_STATUS);
     if (!b.st)
-        return done(s, &b);
+        return store_done(s, &b);
     bind_u64(&b, interval_number(s, r->interval));
     bind_u64(&b, mapped(&s->endpoint, r->endpoint));
     bind_u64(&b, r->status);
     bind_u64(&b, r->count);
-    return done(s, &b);
+    return store_done(s, &b);
 }
 
 static void bind_address(struct binder *b, const uint8_t *address, size_t len, char text[ADDRESS_TEXT])
@@ -422,9 +422,9 @@ static int apply_span(struct store *s, const struct row_span *r)
     const char *tail = (const char *)(r + 1), *why = why_names[r->why <= WHY_SLOW ? r->why : 0];
     static const uint8_t no_trace[16];
     char peer[ADDRESS_TEXT];
-    struct binder b = to(s, PUT_SPAN);
+    struct binder b = store_to(s, PUT_SPAN);
     if (!b.st)
-        return done(s, &b);
+        return store_done(s, &b);
     bind_u64(&b, mapped(&s->endpoint, r->endpoint));
     bind_u64(&b, mapped(&s->process, r->process));
     bind_u64(&b, (uint64_t)r->pid);
@@ -461,7 +461,7 @@ static int apply_span(struct store *s, const struct row_span *r)
     bind_u64(&b, r->inferred);
     bind_text_here(&b, why, strlen(why));
     sqlite3_bind_double(b.st, ++b.n, r->rate);
-    return done(s, &b);
+    return store_done(s, &b);
 }
 
 static const char *call_name(uint32_t call)
@@ -481,9 +481,9 @@ static const char *call_name(uint32_t call)
 
 static int apply_in_flight(struct store *s, const struct row_in_flight *r)
 {
-    struct binder b = to(s, PUT_IN_FLIGHT);
+    struct binder b = store_to(s, PUT_IN_FLIGHT);
     if (!b.st)
-        return done(s, &b);
+        return store_done(s, &b);
     const char *call = call_name(r->in_call);
     bind_u64(&b, r->span);
     bind_u64(&b, (uint64_t)r->pid);
@@ -492,14 +492,14 @@ static int apply_in_flight(struct store *s, const struct row_in_flight *r)
     bind_u64(&b, r->start_ns);
     bind_u64(&b, r->age_ns);
     sqlite3_bind_text(b.st, ++b.n, call, -1, SQLITE_STATIC);
-    return done(s, &b);
+    return store_done(s, &b);
 }
 
 static int apply_unread(struct store *s, const struct row_unread *r)
 {
-    struct binder b = to(s, PUT_UNREAD);
+    struct binder b = store_to(s, PUT_UNREAD);
     if (!b.st)
-        return done(s, &b);
+        return store_done(s, &b);
     const char *reason = r->reason < UNREAD_COUNT ? unread_names[r->reason] : "unknown";
     bind_u64(&b, s->run.lives);
     bind_text(&b, (const char *)(r + 1), r->address_len);
@@ -507,28 +507,28 @@ static int apply_unread(struct store *s, const struct row_unread *r)
     bind_u64(&b, r->connections);
     bind_u64(&b, r->bytes_in);
     bind_u64(&b, r->bytes_out);
-    return done(s, &b);
+    return store_done(s, &b);
 }
 
 static int apply_stack(struct store *s, const struct row_stack *r)
 {
     static const char *const ends[] = {"whole", "cut", "unknown", "unsafe"};
     const char *end = ends[r->end <= STACK_UNSAFE ? r->end : STACK_UNKNOWN];
-    struct binder b = to(s, PUT_STACK);
+    struct binder b = store_to(s, PUT_STACK);
     if (!b.st)
-        return done(s, &b);
+        return store_done(s, &b);
     bind_u64(&b, r->stack);
     bind_text(&b, (const char *)(r + 1), r->text_len);
     bind_text(&b, end, strlen(end));
-    return done(s, &b);
+    return store_done(s, &b);
 }
 
 static int apply_site(struct store *s, const struct row_site *r)
 {
     const char *kind = r->kind == SITE_LOCKWAIT ? "lockwait" : "allocated";
-    struct binder b = to(s, PUT_SITE);
+    struct binder b = store_to(s, PUT_SITE);
     if (!b.st)
-        return done(s, &b);
+        return store_done(s, &b);
     bind_u64(&b, r->endpoint ? mapped(&s->endpoint, r->endpoint) : 0);
     bind_u64(&b, r->stack);
     bind_text(&b, kind, strlen(kind));
@@ -540,27 +540,27 @@ static int apply_site(struct store *s, const struct row_site *r)
     bind_u64(&b, r->retained_bytes);
     bind_u64(&b, r->ended_samples);
     bind_u64(&b, r->ended_bytes);
-    return done(s, &b);
+    return store_done(s, &b);
 }
 
 static int apply_site_live(struct store *s, const struct row_site_live *r)
 {
-    struct binder b = to(s, PUT_SITE_LIVE);
+    struct binder b = store_to(s, PUT_SITE_LIVE);
     if (!b.st)
-        return done(s, &b);
+        return store_done(s, &b);
     bind_u64(&b, interval_number(s, r->interval));
     bind_u64(&b, r->endpoint ? mapped(&s->endpoint, r->endpoint) : 0);
     bind_u64(&b, r->stack);
     bind_u64(&b, r->requests);
     bind_u64(&b, r->live_samples);
     bind_u64(&b, r->live_bytes);
-    return done(s, &b);
+    return store_done(s, &b);
 }
 
 static int apply_clear(struct store *s)
 {
-    struct binder b = to(s, CLEAR_IN_FLIGHT);
-    return done(s, &b);
+    struct binder b = store_to(s, CLEAR_IN_FLIGHT);
+    return store_done(s, &b);
 }
 
 int store_apply(struct store *s, const struct row *row)
@@ -598,129 +598,4 @@ int store_apply(struct store *s, const struct row *row)
     default:
         return SQLITE_OK;
     }
-}
-
-static bool fits(size_t room, size_t fixed)
-{
-    return room >= fixed;
-}
-
-static bool fits_with(size_t room, size_t fixed, size_t variable)
-{
-    return room >= fixed && room - fixed >= variable;
-}
-
-/* Its fixed part and the lengths it names fit in it; a short row is no row. */
-bool store_row_is_whole(const struct row *row)
-{
-    const void *body = row + 1;
-    size_t n = row->bytes < sizeof *row ? 0 : row->bytes - sizeof *row;
-#define FIXED(type) fits(n, sizeof(struct type))
-#define OF(type, field) (FIXED(type) ? (size_t)((const struct type *)body)->field : 0)
-#define WHOLE(type, variable) fits_with(n, sizeof(struct type), (variable))
-    switch (row->kind) {
-    case ROW_RUN:
-        return WHOLE(row_run,
-                     OF(row_run, command_len) + OF(row_run, settings_len) + OF(row_run, host_len));
-    case ROW_RUN_END:
-        return FIXED(row_run_end);
-    case ROW_PROCESS:
-        return WHOLE(row_process, OF(row_process, executable_len) + OF(row_process, service_len));
-    case ROW_ENDPOINT:
-        return WHOLE(row_endpoint, OF(row_endpoint, service_len) + OF(row_endpoint, name_len));
-    case ROW_INTERVAL:
-        return FIXED(row_interval);
-    case ROW_TOTAL:
-        return WHOLE(row_total, OF(row_total, latency_len) + OF(row_total, first_len) +
-                                    OF(row_total, heap_len) + OF(row_total, cpu_len));
-    case ROW_STATUS:
-        return FIXED(row_status);
-    case ROW_SPAN:
-        return WHOLE(row_span, OF(row_span, target_len) + OF(row_span, error_len));
-    case ROW_IN_FLIGHT:
-        return WHOLE(row_in_flight, OF(row_in_flight, name_len));
-    case ROW_UNREAD:
-        return WHOLE(row_unread, OF(row_unread, address_len));
-    case ROW_STACK:
-        return WHOLE(row_stack, OF(row_stack, text_len));
-    case ROW_SITE:
-        return FIXED(row_site);
-    case ROW_SITE_LIVE:
-        return FIXED(row_site_live);
-    case ROW_OBJECT:
-        return WHOLE(row_object, OF(row_object, path_len));
-    case ROW_FRAMES:
-        return WHOLE(row_frames, OF(row_frames, frames) * sizeof(struct frame));
-    case ROW_COMMIT:
-        return FIXED(row_commit);
-    default:
-        return row->kind == ROW_IN_FLIGHT_CLEAR;
-    }
-#undef OF
-#undef WHOLE
-#undef FIXED
-}
-
-/* --- what is counted beside the rows --- */
-
-int store_put_ledgers(struct store *s)
-{
-    int rc = SQLITE_OK;
-    for (int i = 0; i < REASONS && s->shed[i].reason && rc == SQLITE_OK; i++) {
-        struct binder b = to(s, PUT_SHED);
-        if (b.st) {
-            bind_text(&b, s->shed[i].reason, strlen(s->shed[i].reason));
-            bind_u64(&b, s->shed[i].count);
-        }
-        rc = done(s, &b);
-    }
-    for (int i = 0; i < OUTPUTS && s->output[i].name && rc == SQLITE_OK; i++) {
-        const struct documents *d = &s->output[i].documents;
-        const uint64_t values[] = {d->carried,        d->accepted,     d->acknowledged,
-                                   d->duplicates,     d->dead,         d->queued,
-                                   d->dropped_memory, d->dropped_exit, d->dropped_refused,
-                                   d->totals_through};
-        struct binder b = to(s, PUT_DOCUMENTS);
-        if (b.st) {
-            bind_text(&b, s->output[i].name, strlen(s->output[i].name));
-            for (size_t v = 0; v < sizeof values / sizeof *values; v++)
-                bind_u64(&b, values[v]);
-        }
-        rc = done(s, &b);
-    }
-    return rc;
-}
-
-void store_count_shed(struct store *s, const char *reason, uint64_t spans)
-{
-    for (int i = 0; i < REASONS && spans; i++) {
-        if (!s->shed[i].reason)
-            s->shed[i].reason = reason;
-        if (strcmp(s->shed[i].reason, reason) == 0) {
-            s->shed[i].count += spans;
-            return;
-        }
-    }
-}
-
-void store_documents(struct store *s, const char *output, const struct documents *d)
-{
-    for (int i = 0; i < OUTPUTS; i++) {
-        if (!s->output[i].name)
-            s->output[i].name = copy_text(output, strlen(output));
-        if (s->output[i].name && strcmp(s->output[i].name, output) == 0) {
-            s->output[i].documents = *d;
-            return;
-        }
-    }
-}
-
-bool store_documents_before(const struct store *s, const char *output, struct documents *out)
-{
-    for (int i = 0; i < OUTPUTS && s->output[i].name; i++)
-        if (strcmp(s->output[i].name, output) == 0) {
-            *out = s->output[i].documents;
-            return true;
-        }
-    return false;
 }
