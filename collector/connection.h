@@ -174,6 +174,8 @@ void holder_tick(struct connections *, uint64_t time_ns, bool last);
 /* unread.c */
 void unread_flag(struct connections *, struct connection *, enum unread_reason);
 void unread_more(struct connections *, struct connection *, enum way, uint64_t bytes);
+/* Bytes of the requests' direction that were not captured. */
+void unread_gap(struct connections *, struct connection *, enum way, uint64_t bytes);
 void unread_address(struct connections *, struct connection *); /* it became known */
 /* Address of our end for accepted ones, of the peer for opened ones. */
 uint16_t address_port(const uint8_t *sockaddr, size_t length);

@@ -323,6 +323,8 @@ static void parse_unseen(struct connections *cs, struct connection *c, enum way 
         c->dialogue.begin_ns[way] = m->time_ns;
     enum verdict v = c->dialogue.protocol->skip(state_of(cs, c), way, bytes, on_message, &f);
     c->dialogue.fed[way] += bytes;
+    if (v == LOST_STEP && !lost && way == (c->dialogue.side == SIDE_SERVER ? IN : OUT))
+        unread_gap(cs, c, way, bytes);
     if (v >= BROKEN || c->dialogue.upgraded)
         after_verdict(cs, c, way, v, lost);
 }

@@ -54,8 +54,8 @@ static uint32_t row_of(struct connections *cs, const uint8_t *address, uint8_t l
 
 void unread_flag(struct connections *cs, struct connection *c, enum unread_reason reason)
 {
-    if (c->unread)
-        return;
+    if (c->unread && (c->unread != UNREAD_CAPTURE + 1 || reason == UNREAD_CAPTURE))
+        return; /* a gap does not hide that the rest is not read either */
     uint8_t length;
     const uint8_t *address = address_of(cs, c, &length);
     c->unread = (uint8_t)(reason + 1);
@@ -75,6 +75,17 @@ void unread_more(struct connections *cs, struct connection *c, enum way way, uin
     struct unread *u = &cs->unread[c->unread_row];
     c->unread_bytes[way] += bytes;
     *(way == IN ? &u->bytes_in : &u->bytes_out) += bytes;
+}
+
+/* Requests that are in no count may lie in these bytes; what follows is read again. */
+void unread_gap(struct connections *cs, struct connection *c, enum way way, uint64_t bytes)
+{
+    if (!c->unread) {
+        unread_flag(cs, c, UNREAD_CAPTURE);
+        for (int w = IN; w <= OUT; w++)
+            unread_more(cs, c, (enum way)w, -c->unread_bytes[w]);
+    }
+    unread_more(cs, c, way, bytes);
 }
 
 /* Moves what was counted without an address to its row. */

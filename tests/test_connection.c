@@ -455,6 +455,41 @@ static void test_bytes_that_were_never_captured_are_listed(void **state)
     assert_int_equal(scene.flow.outside_out, 200);
 }
 
+static void test_requests_may_hide_in_a_hole_of_their_direction(void **state)
+{
+    (void)state;
+    char requests[2048] = "";
+    for (int i = 0; i < 40; i++)
+        strcat(requests, GET("/p"));
+    size_t all = strlen(requests);
+    accepts(a, 1);
+    moves(a, EVENT_IN, 1, requests, all, 256, 64);
+    writes(a, 1, ANSWER);
+    closes(a, 1);
+    finish();
+    assert_true(scene.spans < 40);
+    assert_int_equal(scene.unreads, 1);
+    assert_int_equal(scene.unread[0].reason, UNREAD_CAPTURE);
+    assert_int_equal(scene.unread[0].connections, 1);
+    assert_int_equal(scene.unread[0].bytes_in, all - 256 - 64);
+    assert_int_equal(scene.unread[0].bytes_out, 0);
+}
+
+static void test_a_hole_in_a_body_hides_nothing(void **state)
+{
+    (void)state;
+    char request[5100] = "POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n";
+    size_t head = strlen(request);
+    memset(request + head, 'x', 5000);
+    accepts(a, 1);
+    moves(a, EVENT_IN, 1, request, head + 5000, head, 64);
+    writes(a, 1, ANSWER);
+    closes(a, 1);
+    finish();
+    assert_int_equal(scene.spans, 1);
+    assert_int_equal(scene.unreads, 0);
+}
+
 static void test_after_an_upgrade_bytes_are_counted_only(void **state)
 {
     (void)state;
@@ -783,6 +818,8 @@ int main(void)
         TEST(test_a_connection_joined_under_way_is_read_from_its_next_request),
         TEST(test_a_connection_joined_inside_a_message_is_listed_until_its_next_one),
         TEST(test_bytes_that_were_never_captured_are_listed),
+        TEST(test_requests_may_hide_in_a_hole_of_their_direction),
+        TEST(test_a_hole_in_a_body_hides_nothing),
         TEST(test_after_an_upgrade_bytes_are_counted_only),
         TEST(test_an_address_that_comes_later_names_what_is_unread),
         TEST(test_a_duplicate_keeps_it_open),
