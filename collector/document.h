@@ -2,9 +2,10 @@
  * document.h - rows become documents: two lines of NDJSON each, a create action and an ECS
  * document.
  *
- * In:      sink/elasticsearch.c (rows in the order they were pushed)     Out: bytes, appended at
- * `to` Owns:    the names of endpoints, escaped once; the run's and the host's. Context: P Failure:
- * never; text that is not UTF-8 gets U+FFFD, numbers above what a `long` holds are cut to it.
+ * In:      sink/elasticsearch.c (rows in the order they were pushed)     Out: bytes, appended at `to`
+ * Owns:    the names of endpoints, escaped once; the run's and the host's.
+ * Context: P
+ * Failure: never; text that is not UTF-8 gets U+FFFD, numbers above what a `long` holds are cut to it.
  *
  * The fields stand in docs/elasticsearch.md, their types in sink/templates.c. Integers are exact:
  * they go from uint64_t to digits and pass no double. A request's document keeps below 500 bytes:

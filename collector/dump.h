@@ -1,5 +1,7 @@
 /*
  * dump.h - a recorded stream as text, one item a line, for people and golden tests.
+ *
+ * In:      cli/replay.c.              Context: P but for the FILE.
  */
 #ifndef SONDE_DUMP_H
 #define SONDE_DUMP_H

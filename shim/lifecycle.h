@@ -1,5 +1,9 @@
 /*
  * lifecycle.h - how a process and its threads come to have a slot and lanes; what other wrappers tell about them.
+ *
+ * In:      wrap_process.c, cpu.c, exports.c, tests.      Owns: `shim` (record.h), the process's slot.
+ * Sharing: by CAS in lifecycle.c; each function says its context.
+ * Failure: the process is not watched, every wrapper only forwards.
  */
 #ifndef SONDE_LIFECYCLE_H
 #define SONDE_LIFECYCLE_H

@@ -1,8 +1,11 @@
 /*
  * http1.h - the inside of the HTTP/1.x parser: its state and what its files share.
  *
- * In:      http1.c (pairing, content), http1_first.c, http1_head.c, http1_lost.c (bytes unseen,
- * feet found), http1_detect.c Owns:    nothing; see protocol.h Context: P
+ * In:      http1.c (pairing, content), http1_first.c, http1_head.c, http1_lost.c (bytes unseen, feet found),
+ *          http1_detect.c
+ * Owns:    nothing; see protocol.h
+ * Context: P
+ * Source:  RFC 9112 (messages), RFC 9110 (methods, status codes, which answers have content), RFC 1945 for HTTP/0.9
  */
 #ifndef SONDE_HTTP1_H
 #define SONDE_HTTP1_H

@@ -1,9 +1,9 @@
 /*
  * protocol.h - what every protocol parser looks like: bytes in, messages out.
  *
- * In:      collector/connection.c feeds the bytes of one connection in stream order, each direction
- * by itself. Owns:    nothing. State is a fixed block of `state_bytes` given by the connection,
- * zeroed before the first call. Context: P (no I/O, no clock, no allocation, no global state)
+ * In:      collector/connection.c feeds the bytes of one connection in stream order, each direction by itself.
+ * Owns:    nothing. State is a fixed block of `state_bytes` given by the connection, zeroed before the first call.
+ * Context: P (no I/O, no clock, no allocation, no global state)
  *
  * Three laws: any cutting of the input gives the same messages; nothing outside the input is read;
  * state and work are bounded by the input's size. State holds no pointer into old input.

@@ -1,9 +1,11 @@
 /*
- * redis.h - the inside of the Redis parser (RESP2, RESP3, inline): its state and what its files
- * share.
+ * redis.h - the inside of the Redis parser (RESP2, RESP3, inline): its state and what its files share.
  *
- * In:      redis.c (pairing, interface), redis_request.c, redis_reply.c, redis_lost.c,
- * redis_detect.c Owns:    nothing; see protocol.h Context: P
+ * In:      redis.c (pairing, interface), redis_request.c, redis_reply.c, redis_lost.c, redis_detect.c
+ * Owns:    nothing; see protocol.h
+ * Context: P
+ * Source:  https://redis.io/docs/latest/develop/reference/protocol-spec/, RESP3 by
+ *          https://github.com/redis/redis-specifications; in doubt redis-server 7.0 was asked
  */
 #ifndef SONDE_REDIS_H
 #define SONDE_REDIS_H

@@ -5,11 +5,12 @@
  * In:      rollup.c, main.c (pipeline thread)      Out: the sink thread
  * Owns:    the ring.
  * Context: C, two threads.
- * Sharing: s_head is written by the producer (release) and read by the consumer (acquire), s_tail
- * the reverse; each keeps its last look at the other's in its own line. Positions run freely. A
- * sleeper sets its word, looks once more, and waits on the word; who moves a position looks at the
- * word after it, all in one total order. Failure: see queue.h. A row never wraps: a filler stands
- * where one did not fit before the end of the ring.
+ * Sharing: s_head is written by the producer (release) and read by the consumer (acquire), s_tail the reverse; each
+ *          keeps its last look at the other's in its own line. Positions run freely. A sleeper sets its word, looks once
+ *          more, and waits on the word; who moves a position looks at the word after it, all in one total order.
+ * Failure: see queue.h.
+ *
+ * A row never wraps: a filler stands where one did not fit before the end of the ring.
  */
 #include "collector/sink/queue.h"
 

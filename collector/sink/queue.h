@@ -2,9 +2,8 @@
  * queue.h - a bounded single-producer, single-consumer queue of rows between the pipeline and the
  * sink thread.
  *
- * Sharing: reserve, publish, end, patience from the pipeline's thread only; peek, drop, abandon
- * from the sink's only. Failure: full → SHED: NULL, counted per kind by the caller; WAIT (replay):
- * sleeps until there is room.
+ * Sharing: reserve, publish, end, patience from the pipeline's thread only; peek, drop, abandon from the sink's only.
+ * Failure: full → SHED: NULL, counted per kind by the caller; WAIT (replay): sleeps until there is room.
  *
  * A sleeping consumer is woken by a ROW_COMMIT, a ROW_RUN_END, the end, and when a quarter of the
  * queue is used; other rows wait for one of these or for the consumer's own timeout. So the

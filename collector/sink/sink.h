@@ -1,5 +1,9 @@
 /*
- * sink.h - where rows end up; and the thread that takes them there.
+ * sink.h - where rows end up: the store, the outputs, a test's list.
+ *
+ * In:      sinks.c, tests.            Out: store.c, elasticsearch.c.
+ * Context: the sink thread alone; a row is borrowed for the call.
+ * Errors:  0 or -errno. A row that is refused is counted by the sink itself; the caller goes on with the next.
  */
 #ifndef SONDE_SINK_H
 #define SONDE_SINK_H
