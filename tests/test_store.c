@@ -269,6 +269,40 @@ static void one_run(const char *path, const char *id)
     assert_int_equal(store_close(s), 0);
 }
 
+/* Values that do not change are bound once: what comes and goes must be in its own row alone. */
+static void test_each_request_has_its_own_values(void **state)
+{
+    (void)state;
+    const char *path = in_folder("a.db");
+    struct store *s = open_chosen(path, 0, "r1");
+    push_start(s, "r1");
+    for (uint64_t i = 0; i < 12; i++) {
+        struct row_span span = {.endpoint = 1,
+                                .process = 1,
+                                .id = i,
+                                .parent = i % 3 ? 0 : 7,
+                                .duration_ns = i % 4 < 2 ? UINT64_MAX : 5,
+                                .queue_ns = i == 6 ? UINT64_MAX : 9,
+                                .status = i % 5 ? 200 : 0,
+                                .bytes_in = i / 4,
+                                .retained = UINT64_MAX,
+                                .rate = i % 2 ? 1 : 0.5};
+        span.trace[0] = i % 3 == 1;
+        store_push(s, make_span(&span, "GET", i % 2 ? "/odd" : "/even", i % 4 ? "" : "ERR"));
+        if (i == 7)
+            store_push(s, make_commit(AT));
+    }
+    store_close(s);
+    assert_int_equal(ask(path, "SELECT count(*) FROM span"), 12);
+    assert_int_equal(ask(path, "SELECT count(*) FROM span WHERE"
+                               " parent IS iif(id % 3, NULL, 7) AND duration_ns IS iif(id % 4 < 2, NULL, 5)"
+                               " AND queue_ns IS iif(id = 6, NULL, 9) AND status IS iif(id % 5, 200, NULL)"
+                               " AND bytes_in = id / 4 AND retained IS NULL AND rate = iif(id % 2, 1, 0.5)"
+                               " AND (trace IS NOT NULL) = (id % 3 = 1) AND (error IS NOT NULL) = (id % 4 = 0)"
+                               " AND target = iif(id % 2, '/odd', '/even')"),
+                     12);
+}
+
 static void test_older_stores_are_kept(void **state)
 {
     (void)state;
@@ -1206,6 +1240,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
         TEST(test_rows_become_tables),
         TEST(test_uncommitted_rows_are_not_seen_and_short_rows_are_none),
+        TEST(test_each_request_has_its_own_values),
         TEST(test_older_stores_are_kept),
         TEST(test_a_killed_collectors_log_is_folded_in_before_the_rename),
         TEST(test_a_file_that_is_no_store_is_left_alone),

@@ -363,7 +363,7 @@ static int reserve(const char *path)
                 db, "main",
                 "INSERT INTO %s.run(run, supervisor, supervisor_start) VALUES(1, ?, ?)");
         if (st) {
-            struct binder b = {st, 0};
+            struct binder b = {st, 0, NULL};
             bind_u64(&b, (uint64_t)getpid());
             bind_u64(&b, store_process_start(getpid()));
             code = store_finish(st);

@@ -57,6 +57,7 @@ struct run { /* the run's row, kept here because every commit writes it whole */
 struct store {
     sqlite3 *db;
     sqlite3_stmt *st[SCHEMAS][STATEMENTS];
+    struct bound span_bound; /* of PUT_SPAN, which goes to the file alone */
     char path[PATH_MAX];
     char run_id[33];
     uint64_t max_bytes;

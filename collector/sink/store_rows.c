@@ -48,7 +48,7 @@ struct binder store_to(struct store *s, enum statement which)
     sqlite3_stmt **st = &s->st[s->target][which];
     if (!*st)
         *st = store_prepare(s->db, schema_names[s->target], statements[which]);
-    return (struct binder){*st, 0};
+    return (struct binder){*st, 0, NULL};
 }
 
 int store_done(struct store *s, struct binder *b)
@@ -58,6 +58,7 @@ int store_done(struct store *s, struct binder *b)
 
 void store_forget_statements(struct store *s, int schema)
 {
+    memset(&s->span_bound, 0, sizeof s->span_bound);
     for (int i = 0; i < STATEMENTS; i++) {
         sqlite3_finalize(s->st[schema][i]);
         s->st[schema][i] = NULL;
@@ -221,7 +222,7 @@ static uint32_t find_endpoint(struct store *s, enum statement which, const struc
     sqlite3_stmt *find = store_prepare(s->db, "disk", statements[which]);
     uint32_t number = 0;
     if (find) {
-        struct binder b = {find, 0};
+        struct binder b = {find, 0, NULL};
         const char *tail = (const char *)(r + 1);
         bind_text(&b, tail, r->service_len);
         bind_text(&b, r->protocol, strnlen(r->protocol, sizeof r->protocol));
@@ -425,12 +426,13 @@ static int apply_span(struct store *s, const struct row_span *r)
     struct binder b = store_to(s, PUT_SPAN);
     if (!b.st)
         return store_done(s, &b);
+    b.bound = &s->span_bound; /* most of a request's values are those of the one before */
     bind_u64(&b, mapped(&s->endpoint, r->endpoint));
     bind_u64(&b, mapped(&s->process, r->process));
     bind_u64(&b, (uint64_t)r->pid);
     bind_u64(&b, (uint64_t)r->tid);
     if (memcmp(r->trace, no_trace, sizeof no_trace) != 0)
-        sqlite3_bind_blob(b.st, ++b.n, r->trace, sizeof r->trace, SQLITE_STATIC);
+        bind_blob_here(&b, r->trace, sizeof r->trace);
     else
         bind_null(&b);
     bind_u64(&b, r->id);

@@ -187,7 +187,7 @@ static int write_totals(sqlite3 *db, const char *schema, const struct work *w, u
         return sqlite3_extended_errcode(db);
     int rc = SQLITE_OK;
     for (const struct merged *m = w->done; m && rc == SQLITE_OK; m = m->next) {
-        struct binder b = {st, 0};
+        struct binder b = {st, 0, NULL};
         bind_u64(&b, interval);
         bind_u64(&b, m->endpoint);
         bind_text(&b, m->class, strlen(m->class));

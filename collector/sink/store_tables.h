@@ -22,21 +22,44 @@ int store_run_sql(sqlite3 *, const char *schema, const char *sql); /* SQLITE_OK 
 uint64_t store_ask(sqlite3 *, const char *schema,
                    const char *sql); /* first column of the first row, 0 none */
 
+/* What a statement has bound since it was prepared. Bindings outlive a reset, so the same value need not be bound again. */
+struct bound {
+    enum { BOUND_OTHER, BOUND_INTEGER, BOUND_NULL } kind[64];
+    uint64_t value[64];
+};
+
 /* Values bound one after the other. */
 struct binder {
     sqlite3_stmt *st;
     int n;
+    struct bound *bound; /* NULL: all are bound each time */
 };
 static inline void bind_u64(struct binder *b, uint64_t v)
 {
-    sqlite3_bind_int64(b->st, ++b->n, (sqlite3_int64)v);
+    int n = ++b->n;
+    if (b->bound && b->bound->kind[n] == BOUND_INTEGER && b->bound->value[n] == v)
+        return;
+    sqlite3_bind_int64(b->st, n, (sqlite3_int64)v);
+    if (b->bound) {
+        b->bound->kind[n] = BOUND_INTEGER;
+        b->bound->value[n] = v;
+    }
+}
+static inline void bind_null(struct binder *b)
+{
+    int n = ++b->n;
+    if (b->bound && b->bound->kind[n] == BOUND_NULL)
+        return;
+    sqlite3_bind_null(b->st, n);
+    if (b->bound)
+        b->bound->kind[n] = BOUND_NULL;
 }
 static inline void bind_unless(struct binder *b, uint64_t v, uint64_t unknown)
 {
     if (v == unknown)
-        sqlite3_bind_null(b->st, ++b->n);
+        bind_null(b);
     else
-        sqlite3_bind_int64(b->st, ++b->n, (sqlite3_int64)v);
+        bind_u64(b, v);
 }
 static inline void bind_text(struct binder *b, const char *text, size_t len)
 {
@@ -50,10 +73,14 @@ static inline void bind_blob(struct binder *b, const void *bytes, size_t len)
 static inline void bind_text_here(struct binder *b, const char *text, size_t len)
 {
     sqlite3_bind_text(b->st, ++b->n, text, (int)len, SQLITE_STATIC);
+    if (b->bound)
+        b->bound->kind[b->n] = BOUND_OTHER;
 }
-static inline void bind_null(struct binder *b)
+static inline void bind_blob_here(struct binder *b, const void *bytes, size_t len)
 {
-    sqlite3_bind_null(b->st, ++b->n);
+    sqlite3_bind_blob(b->st, ++b->n, bytes, (int)len, SQLITE_STATIC);
+    if (b->bound)
+        b->bound->kind[b->n] = BOUND_OTHER;
 }
 /* Steps once, resets; SQLITE_OK or the error. */
 int store_finish(sqlite3_stmt *);
