@@ -71,6 +71,8 @@ static unsigned drain(void)
 {
     struct lane *l = self.lane;
     got = holes = 0;
+    if (!l->read_chunk && load_acquire(&l->recall) == 2)
+        return 0; /* `first` is still the chunk that was taken */
     if (!l->read_chunk) {
         l->read_chunk = load_acquire(&l->first);
         l->read_offset = CHUNK_HEADER;
@@ -954,10 +956,11 @@ static void test_drain_and_recall_lose_nothing_unseen(void **state)
         l = find_lane_after(serial);
     uint64_t drained = 0, expected = 0, recalls = 0;
     for (bool end = false; !end;) {
-        end = producer_done;
+        bool done = producer_done;
         self.lane = l;
         unsigned n = drain();
         self.lane = mine;
+        end = done && !n; /* one look takes MOST at most */
         for (unsigned i = 0; i < n; i++) {
             assert_true(last[i].sequence > expected);
             expected = last[i].sequence;
@@ -974,7 +977,6 @@ static void test_drain_and_recall_lose_nothing_unseen(void **state)
         for (unsigned i = 0; i < n; i++, drained++)
             expected = last[i].sequence;
         assert_int_equal(view.chunk[l->read_chunk - 1].next, 0);
-        store_relaxed(&l->first, 0u);
         uint32_t chunk = l->read_chunk - 1;
         l->read_chunk = 0;
         l->chunks_freed++;
@@ -1170,7 +1172,7 @@ static void test_real_functions_are_libcs(void **state)
     uintptr_t object = 0, other = 1;
     /* functions that no sanitizer has too */
     assert_ptr_equal(real_find("lcong48", &object), (void *)lcong48);
-    assert_non_null(real_find("ether_ntoa", &other));
+    assert_non_null(real_find("l64a", &other));
     assert_int_equal(object, other);
     assert_null(real_find("no_such_function_anywhere", &object));
     assert_int_equal(object, 0);
