@@ -48,7 +48,7 @@ static bool read_running(int pid, struct running *out)
     const char *name = strrchr(list, '/') ? strrchr(list, '/') + 1 : list;
     const char *store = argument(list, (size_t)n, "--store"), *arena = argument(list, (size_t)n, "--arena");
     const char *supervisor = argument(list, (size_t)n, "--supervisor");
-    if (strcmp(name, "sonde-collector") || !store || !arena || !supervisor)
+    if (strcmp(name, "sonde-collector") != 0 || !store || !arena || !supervisor)
         return false;
     out->collector = pid;
     out->arena = atoi(arena);
@@ -102,7 +102,7 @@ static void command_of(int pid, char *out, size_t room)
 
 static int show(void *to, const struct running *r)
 {
-    struct arena_view view;
+    struct arena_view view = {0};
     char command[256];
     int *shown = to, live = 0, rc = open_arena(r, &view);
     if (!(*shown)++)
@@ -145,7 +145,7 @@ static int switch_one(void *to, const struct running *r)
 {
     struct off *off = to;
     struct arena_view view;
-    if (off->store && strcmp(off->store, r->store))
+    if (off->store && strcmp(off->store, r->store) != 0)
         return 0;
     off->found++;
     int rc = open_arena(r, &view);

@@ -79,13 +79,11 @@ static int write_settings(const struct settings *s)
     return fd;
 }
 
-int replay_main(int argc, char **argv)
+static int replay_words(struct settings *s, int argc, char **argv)
 {
-    struct settings s;
     char collector[4096], store[4096], message[1024], number[16];
     int code, status;
-    settings_init(&s);
-    if (!parse_replay(&s, argc, argv, &code))
+    if (!parse_replay(s, argc, argv, &code))
         return code;
     if (argc - optind != 1) {
         fprintf(stderr, "sonde replay: %s (see sonde replay --help)\n", optind < argc ? "one recording at a time" : "which recording?");
@@ -100,14 +98,14 @@ int replay_main(int argc, char **argv)
         complain("sonde-collector is not beside `sonde` nor in ../lib/sonde; build or install again");
         return 1;
     }
-    int rc = store_choose_path(s.store, store, sizeof store, message, sizeof message);
+    int rc = store_choose_path(s->store, store, sizeof store, message, sizeof message);
     if (rc)
         complain("%s", message);
     if (rc < 0)
         return rc == -EEXIST ? EXIT_WRONG_USE : 1;
-    free(s.store);
-    s.store = strdup(store);
-    int fd = write_settings(&s);
+    free(s->store);
+    s->store = strdup(store);
+    int fd = write_settings(s);
     pid_t child = fd < 0 ? -1 : fork();
     if (!child) {
         snprintf(number, sizeof number, "%d", fd);
@@ -119,6 +117,15 @@ int replay_main(int argc, char **argv)
         return 1;
     }
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+int replay_main(int argc, char **argv)
+{
+    struct settings s;
+    settings_init(&s);
+    int code = replay_words(&s, argc, argv);
+    settings_fini(&s);
+    return code;
 }
 
 int dump_main(int argc, char **argv)

@@ -86,7 +86,7 @@ static void apply(struct arguments *a, int option, const char *value)
         a->wrong |= settings_set(s, value, complain_fault, NULL) != 0;
         break;
     case 'a':
-        if (strcmp(value, "jemalloc")) {
+        if (strcmp(value, "jemalloc") != 0) {
             complain("--allocator can be jemalloc only");
             a->wrong = true;
         }
@@ -146,7 +146,7 @@ static void look_at_terminal(struct settings *s)
     bool terminal = isatty(STDERR_FILENO);
     setlocale(LC_CTYPE, "");
     s->utf8 = !strcmp(nl_langinfo(CODESET), "UTF-8") && terminal;
-    s->colour = terminal && !getenv("NO_COLOR") && strcmp(getenv("TERM") ? getenv("TERM") : "dumb", "dumb");
+    s->colour = terminal && !getenv("NO_COLOR") && strcmp(getenv("TERM") ? getenv("TERM") : "dumb", "dumb") != 0;
     if (terminal && !ioctl(STDERR_FILENO, TIOCGWINSZ, &size) && size.ws_col >= 40)
         s->columns = size.ws_col;
 }
@@ -301,32 +301,40 @@ static int run_with(struct arguments *a, char **command, const char *record)
     if (choose_store(s, &unmonitored) < 0)
         return !unmonitored || s->strict ? EXIT_SONDE_FAILED : run_bare(command);
     s->command = command;
-    struct supervisor *supervisor = calloc(1, sizeof *supervisor);
-    if (!supervisor)
-        return not_monitored(s, "no memory", -ENOMEM, command);
-    supervisor->settings = s;
-    supervisor->record = record;
+    struct supervisor supervisor = {.settings = s, .record = record};
     if (a->exec)
-        return run_exec(supervisor, command);
-    rc = supervisor_start(supervisor, &why);
+        return run_exec(&supervisor, command);
+    rc = supervisor_start(&supervisor, &why);
     if (rc)
         return not_monitored(s, why, rc, command);
-    return supervisor_run(supervisor, command);
+    return supervisor_run(&supervisor, command);
 }
 
-int run_main(int argc, char **argv)
+static int end_with(struct arguments *a, int code)
 {
-    struct arguments a = {.exec = false};
-    int first = parse_arguments(&a, argc, argv);
-    if (a.help)
+    a->settings.command = NULL; /* main's own */
+    settings_fini(&a->settings);
+    return code;
+}
+
+static int run_words(struct arguments *a, int argc, char **argv)
+{
+    int first = parse_arguments(a, argc, argv);
+    if (a->help)
         return print_help(run_help, true);
-    if (a.wrong)
+    if (a->wrong)
         return EXIT_SONDE_FAILED;
     if (first >= argc) {
         complain("which command? As in: sonde run -- nginx -g 'daemon off;'");
         return EXIT_SONDE_FAILED;
     }
-    return run_with(&a, argv + first, NULL);
+    return run_with(a, argv + first, NULL);
+}
+
+int run_main(int argc, char **argv)
+{
+    struct arguments a = {.exec = false};
+    return end_with(&a, run_words(&a, argc, argv));
 }
 
 /* A recording is made anew, never over another file: empty, or beginning with our magic. */
@@ -346,13 +354,12 @@ static int refuse_file(const char *path)
     return ours ? 0 : -EEXIST;
 }
 
-int record_main(int argc, char **argv)
+static int record_words(struct arguments *a, int argc, char **argv)
 {
-    struct arguments a = {.exec = false};
-    int first = parse_arguments(&a, argc, argv);
-    if (a.help)
+    int first = parse_arguments(a, argc, argv);
+    if (a->help)
         return print_help(record_help, false);
-    if (a.wrong)
+    if (a->wrong)
         return EXIT_SONDE_FAILED;
     char **command = argv + first + 1;
     if (first + 1 < argc && !strcmp(*command, "--"))
@@ -367,9 +374,15 @@ int record_main(int argc, char **argv)
     }
     if (refuse_file(argv[first]))
         return EXIT_SONDE_FAILED;
-    if (!a.settings.store)
-        a.settings.store = strdup("none");
-    if (!a.settings.quiet)
+    if (!a->settings.store)
+        a->settings.store = strdup("none");
+    if (!a->settings.quiet)
         complain("%s will hold raw traffic, secrets included; keep it to yourself (mode 0600)", argv[first]);
-    return run_with(&a, command, argv[first]);
+    return run_with(a, command, argv[first]);
+}
+
+int record_main(int argc, char **argv)
+{
+    struct arguments a = {.exec = false};
+    return end_with(&a, record_words(&a, argc, argv));
 }

@@ -184,7 +184,7 @@ static uint64_t memory_limit(void)
     uint64_t least = number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes");
     FILE *f = fopen("/proc/self/cgroup", "re");
     while (f && fgets(line, sizeof line, f)) {
-        if (strncmp(line, "0::", 3))
+        if (strncmp(line, "0::", 3) != 0)
             continue;
         line[strcspn(line, "\n")] = 0;
         for (char *at = line + 3; *at;) {

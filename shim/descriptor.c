@@ -18,6 +18,7 @@
 
 #define NEAR_LEAVES 1024u                                      /* numbers below 2^20, the kernel's default limit */
 #define FAR_LEAVES ((1u << (31 - LEAF_BITS)) - NEAR_LEAVES) /* the rest, if somebody raised it */
+#define FAR_BYTES (FAR_LEAVES * sizeof(void *))
 #define SETTLE_MOST 65536u
 
 struct slot descriptor_first[LEAF_SLOTS];
@@ -49,9 +50,9 @@ struct slot *descriptor_find_high(unsigned fd)
 
 static void make_far(void)
 {
-    struct slot **none = NULL, **far = map_zeroed(sizeof *far * FAR_LEAVES);
+    struct slot **none = NULL, **far = map_zeroed(FAR_BYTES);
     if (far && !cas_acq_rel(&far_leaf, &none, far))
-        raw2(SYS_munmap, (long)far, (long)(sizeof *far * FAR_LEAVES));
+        raw2(SYS_munmap, (long)far, (long)FAR_BYTES);
 }
 
 struct slot *descriptor_make(int fd)

@@ -30,14 +30,15 @@ static bool is_same_file(const char *path)
 {
     struct stat ours, theirs;
     return !raw4(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/exe", (long)&ours, 0) &&
-           !raw4(SYS_newfstatat, AT_FDCWD, (long)path, (long)&theirs, 0) && ours.st_dev == theirs.st_dev &&
+           !raw4(SYS_newfstatat, AT_FDCWD, (long)path, (long)&theirs, 0) &&
+           ours.st_dev == theirs.st_dev && // NOLINT(clang-analyzer-core.UndefinedBinaryOperatorResult): written by the kernel
            ours.st_ino == theirs.st_ino;
 }
 
 /* /proc/self/exe and /dev/fd/5 lead to the file too, but are nobody's names. */
 static bool is_a_name(const char *path)
 {
-    return path && *last_part(path) && strncmp(path, "/proc/", 6) && strncmp(path, "/dev/", 5);
+    return path && *last_part(path) && strncmp(path, "/proc/", 6) != 0 && strncmp(path, "/dev/", 5) != 0;
 }
 
 static bool take_name(struct program *p, const char *path)

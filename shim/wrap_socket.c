@@ -60,9 +60,10 @@ static void note_address(struct lane *l, const struct observation *o, uint64_t l
         length = 0;
     if (length > sizeof(struct sockaddr_un))
         length = sizeof(struct sockaddr_un);
-    memcpy(note + sizeof(struct event_address), address, length);
-    if (length)
+    if (length) {
+        memcpy(note + sizeof(struct event_address), address, length);
         memcpy(&family, note + sizeof(struct event_address), sizeof family);
+    }
     struct event_address head = {listener, argument, (uint16_t)length, family};
     memcpy(note, &head, sizeof head);
     record_note(l, o, note, sizeof head + length);

@@ -101,7 +101,7 @@ static int parse_number(const char *text, uint64_t *out)
 int options_set(struct options *o, const char *key, const char *value, const char **nearest)
 {
     for (const struct option_row *row = option_rows; row->key; row++) {
-        if (strcmp(row->key, key))
+        if (strcmp(row->key, key) != 0)
             continue;
         uint64_t n;
         int rc = row->is_switch ? parse_switch(value, &n) : parse_number(value, &n);
