@@ -118,9 +118,11 @@ family() { # pid: it and all below, but the collector
     local p
     for p in $(pgrep -P "$1"); do [ "$(cat "/proc/$p/comm" 2>/dev/null)" = sonde-collector ] || { echo "$p"; family "$p"; }; done
 }
-private_kib() { # of these pids: private pages, so that neither the arena nor shared libraries count
+# Of these pids: anonymous memory, what forked ones still share divided among them. Not "Private": a page of the arena or of
+# PostgreSQL's shared buffers counts as that for as long as no other process has touched it.
+anonymous_kib() {
     local p
-    for p in "$@"; do cat "/proc/$p/smaps_rollup" 2>/dev/null; done | awk '/^Private/{s += $2} END {print s + 0}'
+    for p in "$@"; do cat "/proc/$p/smaps_rollup" 2>/dev/null; done | awk '/^(Pss_Anon|SwapPss):/{s += $2} END {print s + 0}'
 }
 
 soak() { # name
@@ -142,7 +144,7 @@ soak() { # name
         loads=$((loads + 1))
         kill -0 "$sonde" 2>/dev/null || { fail "$name: sonde is gone"; break; }
         mapfile -t pid < <(family "$sonde")
-        echo "$at $(private_kib "${pid[@]}") $(private_kib "$(pgrep -P "$sonde" sonde-collector | head -n 1)")" >>"$scratch/memory"
+        echo "$at $(anonymous_kib "${pid[@]}") $(anonymous_kib "$(pgrep -P "$sonde" sonde-collector | head -n 1)")" >>"$scratch/memory"
         if ((at >= next)) && declare -F "turn_$name" >/dev/null; then "turn_$name"; next=$((at + 10)); sleep 0.5; fi
     done
     sleep 1
@@ -165,6 +167,7 @@ soak() { # name
     is "$name: loads that failed" $bad 0
     grep -E 'collector was killed|collector ended|exited on signal|Segmentation|core dumped|terminated by signal' "$scratch/err" "$scratch/error.log" "$scratch/logs/error" 2>/dev/null && fail "$name: something died"
     check_sums
+    [ -n "$first" ] && [ -n "$last" ] || { fail "$name: $loads loads are too few to compare memory"; return; }
     # node takes what its heap's limit allows, bare as well
     [ "$name" = node ] && room=65536
     awk -v f="${first% *}" -v l="${last% *}" -v r="$room" 'BEGIN {exit !(f && l <= f * 1.1 + r)}' || fail "$name: the server grew from ${first% *} to ${last% *} KiB"
