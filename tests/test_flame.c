@@ -43,7 +43,7 @@ static void test_collapsed(void **state)
     end(s);
     struct report *r = load(s, &everything);
     char *text = flame(r, FLAME_ALLOCATED, NULL, FLAME_COLLAPSED);
-    same_as_golden("flame_allocated", text);
+    same_as_golden("views", "flame_allocated", text);
     free(text);
     text = flame(r, FLAME_RETAINED, "/orders", FLAME_COLLAPSED);
     assert_string_equal(text, "POST /orders;main;handler;orders_body;order_new;malloc 37224448\n"); /* 71 samples */
@@ -231,7 +231,7 @@ static void expect_leaks(struct store *s, const char *name)
     FILE *f = open_memstream(&text, &len);
     report_leaks_text(r, &style, f);
     fclose(f);
-    same_as_golden(name, text);
+    same_as_golden("views", name, text);
     assert_true(longest_line(text) <= 80);
     assert_null(strstr(text, " \n"));
     free(text);

@@ -27,27 +27,12 @@
 #include "collector/report_model.h"
 #include "collector/sink/store.h"
 #include "collector/sink/store_tables.h"
+#include "tests/folder.h"
+#include "tests/golden.h"
 #include "tests/rows_make.h"
 #include "wire/arena.h"
 
 static struct sketch_pool *pool;
-static char folder[PATH_MAX / 2];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    snprintf(folder, sizeof folder, "%s/sonde-report-XXXXXX",
-             getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    char command[PATH_MAX];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command) == 0 ? 0 : -1;
-}
 
 /* --- a run, told in few words --- */
 
@@ -257,56 +242,12 @@ static char *page(const struct report *r, const struct report_style *style, bool
     return text;
 }
 
-static char *read_whole(const char *path)
-{
-    FILE *f = fopen(path, "r");
-    if (!f)
-        return NULL;
-    char *text = calloc(1, 65536);
-    size_t n = fread(text, 1, 65535, f);
-    text[n] = 0;
-    fclose(f);
-    return text;
-}
-
-static int longest_line(const char *text)
-{
-    int longest = 0, width = 0;
-    for (; *text; text++) {
-        if (*text == '\n')
-            width = 0;
-        else if (((unsigned char)*text & 0xc0) != 0x80)
-            width++;
-        longest = width > longest ? width : longest;
-    }
-    return longest;
-}
-
-static void same_as_golden(const char *name, const char *text)
-{
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "tests/cases/report/%s.txt", name);
-    if (getenv("SONDE_GOLDEN")) {
-        FILE *f = fopen(path, "w");
-        assert_non_null(f);
-        fputs(text, f);
-        fclose(f);
-        return;
-    }
-    char *golden = read_whole(path);
-    if (!golden)
-        fail_msg("%s is missing", path);
-    if (strcmp(golden, text) != 0)
-        fail_msg("%s differs; now it is:\n%s", path, text);
-    free(golden);
-}
-
 static void expect_page(struct scene *c, const char *name, int columns, bool utf8)
 {
     struct report *r = load(c, NULL);
     struct report_style style = {.columns = columns, .utf8 = utf8, .store = "./sonde.db"};
     char *text = page(r, &style, false);
-    same_as_golden(name, text);
+    same_as_golden("report", name, text);
     assert_true(longest_line(text) <= columns);
     assert_null(strstr(text, " \n"));
     free(text);
@@ -557,7 +498,7 @@ static void test_page_slowest(void **state)
     struct report *r = load(&c, &(struct report_query){.slowest = 3});
     struct report_style style = {.columns = 80};
     char *text = page(r, &style, true);
-    same_as_golden("slowest", text);
+    same_as_golden("report", "slowest", text);
     assert_true(longest_line(text) <= 80);
     free(text);
     report_free(r);

@@ -18,27 +18,11 @@
 #include "collector/report.h"
 #include "collector/report_model.h"
 #include "collector/sink/sinks.h"
+#include "tests/folder.h"
 #include "tests/rows_make.h"
 #include "wire/clock.h"
 
-static char folder[PATH_MAX / 2];
 static struct sketch_pool *pool;
-
-static int make_folder(void **state)
-{
-    (void)state;
-    snprintf(folder, sizeof folder, "%s/sonde-sinks-XXXXXX",
-             getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    char command[PATH_MAX];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command) == 0 ? 0 : -1;
-}
 
 static void no_fault(void *to, const char *where, const char *what)
 {

@@ -34,7 +34,7 @@ static void expect_view(struct store *s, unsigned views, const char *name, int c
     struct report *r = load(s, &everything);
     struct report_style style = {.columns = columns, .utf8 = utf8, .store = "./sonde.db"};
     char *text = view(r, views, &style);
-    same_as_golden(name, text);
+    same_as_golden("views", name, text);
     assert_true(longest_line(text) <= columns);
     assert_null(strstr(text, " \n"));
     assert_null(strchr(text, '\033'));
@@ -261,7 +261,7 @@ static void test_slowest_shows_what_the_work_was(void **state)
     FILE *f = open_memstream(&text, &len);
     report_slowest_text(r, &style, f);
     fclose(f);
-    same_as_golden("slowest", text);
+    same_as_golden("views", "slowest", text);
     assert_true(longest_line(text) <= 80);
     assert_null(strchr(text, '\033'));
     free(text);

@@ -20,6 +20,7 @@
 #include "collector/report.h"
 #include "collector/report_model.h"
 #include "collector/sink/store.h"
+#include "tests/golden.h"
 #include "tests/rows_make.h"
 
 static struct sketch_pool *pool;
@@ -211,51 +212,5 @@ static inline struct report *load(struct store *s, const struct report_query *q)
 }
 
 static const struct report_query everything = {.sites = true, .history = true};
-
-/* --- pages --- */
-
-static inline char *read_whole(const char *path)
-{
-    FILE *f = fopen(path, "r");
-    if (!f)
-        return NULL;
-    char *text = calloc(1, 65536);
-    size_t n = fread(text, 1, 65535, f);
-    text[n] = 0;
-    fclose(f);
-    return text;
-}
-
-static inline int longest_line(const char *text)
-{
-    int longest = 0, width = 0;
-    for (; *text; text++) {
-        if (*text == '\n')
-            width = 0;
-        else if (((unsigned char)*text & 0xc0) != 0x80)
-            width++;
-        longest = width > longest ? width : longest;
-    }
-    return longest;
-}
-
-static inline void same_as_golden(const char *name, const char *text)
-{
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "tests/cases/views/%s.txt", name);
-    if (getenv("SONDE_GOLDEN")) {
-        FILE *f = fopen(path, "w");
-        assert_non_null(f);
-        fputs(text, f);
-        fclose(f);
-        return;
-    }
-    char *golden = read_whole(path);
-    if (!golden)
-        fail_msg("%s is missing", path);
-    if (strcmp(golden, text) != 0)
-        fail_msg("%s differs; now it is:\n%s", path, text);
-    free(golden);
-}
 
 #endif
