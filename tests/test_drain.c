@@ -866,6 +866,57 @@ static void test_live_writers_are_drained_exactly(void **state)
     stream_close(&s);
 }
 
+static uint64_t random_next(uint64_t *seed)
+{
+    *seed ^= *seed << 13, *seed ^= *seed >> 7, *seed ^= *seed << 17;
+    return *seed;
+}
+
+/* Mostly where it hurts: lanes, the first chunks, the stacks; the layout itself is never read again. */
+static void scribble(const struct arena_view *v, uint64_t *seed)
+{
+    char *base = (char *)v->arena;
+    for (int i = 0; i < 40; i++) {
+        uint64_t n = random_next(seed);
+        uint64_t places[] = {(uint64_t)((char *)v->lane - base) + n % (64 * sizeof(struct lane)),
+                             (uint64_t)((char *)v->chunk - base) + n % (40 * CHUNK_BYTES),
+                             512 + n % 512, n % v->bytes};
+        uint64_t at = places[(n >> 40) % 4] & ~UINT64_C(7);
+        uint64_t value = (n >> 50) % 3 ? (n >> 20) % 70 : n;
+        if (at >= 512)
+            memcpy(base + at, &value, 8);
+    }
+}
+
+/* Writes as long as its lane looks like one. */
+static void write_hurt(struct stream *s, struct writer *w, int32_t result)
+{
+    struct event e = stream_event(s, result);
+    if (w->l->chunk <= s->v.chunks && w->l->write >= CHUNK_HEADER && w->l->write < CHUNK_BYTES && w->l->chunk)
+        lanes_event(w, &e, NULL);
+}
+
+/* One round. Events of tid 2000 come in order, one after another; every byte of the others' data can be read. */
+static void take_scribbled(struct stream *s, uint64_t *got, uint64_t *seed)
+{
+    struct source from = order_source(s->o);
+    struct item item;
+    uint64_t items = 0;
+    s->now += 30 * MS;
+    struct instant m = {s->now, s->now};
+    order_round(s->o, &m);
+    while (from.next(from.self, &item) == 1) {
+        items++;
+        if (item.kind != ITEM_EVENT)
+            continue;
+        if (item.tid == 2000)
+            assert_int_equal(item.event->result, (*got)++);
+        for (uint32_t i = 0; i < item.data_len; i++)
+            *seed += item.data[i];
+    }
+    assert_true(items < 200000);
+}
+
 /* A neighbour writes garbage all over the pages. No crash, bounded rounds; an arena of its own
  * stays exact. */
 static void test_scribbling_writer(void **state)
@@ -880,60 +931,22 @@ static void test_scribbling_writer(void **state)
     struct process_slot *p = lanes_process(&other, 2000);
     assert_true(lanes_claim(&well, &other, p, 2000));
     uint64_t seed = 88172645463325252, made = 0, got = 0;
-    struct source from = order_source(s.o);
     for (int i = 0; i < 8; i++)
         assert_true(lanes_claim(&hurt[i], &s.v, s.p, 1000 + i));
     for (int round = 0; round < 4000; round++) {
-        for (int i = 0; i < 8; i++) {
-            struct event e = stream_event(&s, round);
-            if (hurt[i].l->chunk <= s.v.chunks && hurt[i].l->write >= CHUNK_HEADER &&
-                hurt[i].l->write < CHUNK_BYTES && hurt[i].l->chunk)
-                lanes_event(&hurt[i], &e, NULL);
-        }
+        for (int i = 0; i < 8; i++)
+            write_hurt(&s, &hurt[i], round);
         struct event e = stream_event(&s, (int32_t)made++);
         assert_true(lanes_event(&well, &e, NULL));
-        for (int i = 0; i < 40; i++) {
-            seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
-            /* mostly where it hurts: lanes, the first chunks, the stacks; the layout itself is
-             * never read again */
-            uint64_t places[] = {(uint64_t)((char *)s.v.lane - (char *)s.v.arena) +
-                                     seed % (64 * sizeof(struct lane)),
-                                 (uint64_t)((char *)s.v.chunk - (char *)s.v.arena) +
-                                     seed % (40 * CHUNK_BYTES),
-                                 512 + seed % 512, seed % s.v.bytes};
-            uint64_t at = places[(seed >> 40) % 4] & ~UINT64_C(7);
-            if (at < 512)
-                continue;
-            uint64_t value = (seed >> 50) % 3 ? (seed >> 20) % 70 : seed;
-            memcpy((char *)s.v.arena + at, &value, 8);
-        }
-        s.now += 30 * MS;
-        struct instant m = {s.now, s.now};
-        order_round(s.o, &m);
-        struct item item;
-        uint64_t items = 0;
-        while (from.next(from.self, &item) == 1) {
-            items++;
-            if (item.kind == ITEM_EVENT && item.tid == 2000)
-                assert_int_equal(item.event->result, got++);
-            for (uint32_t i = 0; item.kind == ITEM_EVENT && i < item.data_len; i++)
-                seed += item.data[i];
-        }
-        assert_true(items < 200000);
+        scribble(&s.v, &seed);
+        take_scribbled(&s, &got, &seed);
         if (round % 50 == 0) {
             drain_recall(order_arena(s.o, 0), s.now, QUIET, no_fence, &fences);
             drain_sweep(order_arena(s.o, 0), no_fence, &fences);
         }
     }
-    for (int i = 0; i < 3; i++) {
-        s.now += 30 * MS;
-        struct instant m = {s.now, s.now};
-        order_round(s.o, &m);
-        struct item item;
-        while (from.next(from.self, &item) == 1)
-            if (item.kind == ITEM_EVENT && item.tid == 2000)
-                assert_int_equal(item.event->result, got++);
-    }
+    for (int i = 0; i < 3; i++)
+        take_scribbled(&s, &got, &seed);
     assert_int_equal(got, made);
     stream_close(&s);
     munmap(other.arena, other.bytes);

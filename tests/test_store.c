@@ -609,10 +609,9 @@ static void count_processes(void *to, const struct store_process *p)
     *(uint64_t *)to += p->allocated;
 }
 
-static void test_next_collector_goes_on(void **state)
+/* A collector with one closed and one open interval is killed after its commit. */
+static void write_and_die(const char *path)
 {
-    (void)state;
-    const char *path = in_folder("a.db");
     pid_t child = fork();
     if (child == 0) {
         struct store *s = open_chosen(path, 0, "r1");
@@ -634,6 +633,13 @@ static void test_next_collector_goes_on(void **state)
         kill(getpid(), SIGKILL);
     }
     waitpid(child, NULL, 0);
+}
+
+static void test_next_collector_is_told_what_the_one_before_had(void **state)
+{
+    (void)state;
+    const char *path = in_folder("a.db");
+    write_and_die(path);
     struct store *s = store_open(path, "r1", 0, hear, NULL);
     struct store_resume r;
     struct documents d;
@@ -652,8 +658,12 @@ static void test_next_collector_goes_on(void **state)
     assert_int_equal(d.queued, 2);
     store_resume_processes(s, count_processes, &allocated);
     assert_int_equal(allocated, 1000);
-    /* the new one counts everything from 1 again: another process has number 1, the old one number
-     * 2 */
+    assert_int_equal(store_close(s), 0);
+}
+
+/* The next one counts everything from 1 again: another process has number 1, the old one number 2. */
+static void push_as_the_next_one(struct store *s)
+{
     store_push(s, make_run("r1", AT + 13 * SECOND, "[\"nginx\"]", "{}"));
     struct row_process p = {.process = 1,
                             .pid = 4999,
@@ -685,6 +695,17 @@ static void test_next_collector_goes_on(void **state)
         store_push(s, make_process(&p, "/bin/sh", "sh"));
     }
     store_push(s, make_commit(AT + 20 * SECOND));
+}
+
+static void test_next_collector_goes_on(void **state)
+{
+    (void)state;
+    const char *path = in_folder("a.db");
+    write_and_die(path);
+    struct store *s = store_open(path, "r1", 0, hear, NULL);
+    struct store_resume r;
+    store_resume(s, &r);
+    push_as_the_next_one(s);
     struct report *report = load(s);
     assert_int_equal(report->start_ns, AT);
     assert_int_equal(report->lives, 2);
@@ -1251,6 +1272,7 @@ int main(void)
         TEST(test_reserved_by_a_supervisor_that_lives),
         TEST(test_a_collector_that_outlives_its_supervisor_keeps_its_store),
         TEST(test_an_older_store_that_somebody_reads_is_left_alone),
+        TEST(test_next_collector_is_told_what_the_one_before_had),
         TEST(test_next_collector_goes_on),
         TEST(test_totals_that_were_not_delivered_are_told_again),
         TEST(test_numbers_that_were_told_go_on_are_kept),
