@@ -453,9 +453,10 @@ void connection_mark_loss(struct connections *cs, struct connection *c)
             spans_at(cs->spans, i)->span.inferred |= INFERRED_LOSS;
 }
 
-static void look_for_loss(struct connections *cs, struct connection *c)
+/* `t` is the thread of the event in hand, as it nearly always was before. */
+static void look_for_loss(struct connections *cs, struct connection *c, const struct thread *t)
 {
-    const struct thread *before = c->thread ? activity_find(cs->activity, c->lane, c->thread) : NULL;
+    const struct thread *before = c->thread == t->number ? t : activity_find(cs->activity, c->lane, c->thread);
     if (before && before->gaps != c->gaps)
         connection_mark_loss(cs, c);
 }
@@ -479,7 +480,7 @@ static void on_bytes(struct connections *cs, struct connection *c, struct thread
 {
     bool handed = c->thread != item->thread && c->thread;
     if (c->thread) {
-        look_for_loss(cs, c);
+        look_for_loss(cs, c, t);
         if (handed)
             hand_over(cs, c, t->image, item);
     }

@@ -103,7 +103,7 @@ void http1_tell_request_head(struct http1_call *c)
     no_slices(m);
 }
 
-void http1_tell_begin(struct http1_call *c)
+__attribute__((noinline)) void http1_tell_begin(struct http1_call *c)
 {
     const struct message m = {.part = REQUEST_BEGIN, .at = c->begin_at, .inferred = c->flow->inferred};
     c->untold = false;
