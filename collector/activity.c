@@ -18,6 +18,7 @@
 #include "wire/arena.h"
 
 #define FINAL_NS UINT64_C(1000000000) /* a finished span waits no longer for its costs */
+#define DOUBT_NS UINT64_C(50000)      /* CPU that may be another's and is not marked */
 
 struct activity {
     struct spans *spans;
@@ -447,6 +448,22 @@ struct touch {
     struct stretch when; /* of `next` */
 };
 
+/*
+ * The thread has a whole request, or has answered it, and answers another one that it read before: a loop that reads all there is and then
+ * works on it (asyncio), or one that worked on the last and then sends what it owes (Redis). More than a little is marked.
+ */
+static void note_doubt(const struct activity *a, const struct thread *t, const struct touch *x)
+{
+    struct exchange *mine = spans_at(a->spans, t->exchange), *other = spans_at(a->spans, x->group.exchange);
+    if (t->delta.cpu_ns < DOUBT_NS || !x->any || x->fresh || t->count > 1 || mine->span.id != t->first_id ||
+        !(t->over || is_asked(a, t)) || is_kin(a, t, &x->group, x->d))
+        return;
+    if (mine->span.side != SIDE_SERVER || other->span.side != SIDE_SERVER || !(other->state & REQUEST_OVER))
+        return;
+    mine->span.inferred |= INFERRED_COST;
+    other->span.inferred |= INFERRED_COST;
+}
+
 /* Charges the interval in hand to the claim; what is for what the event touches stands in `next`. */
 static void settle_interval(struct activity *a, struct thread *t, struct touch *x)
 {
@@ -473,6 +490,7 @@ static void settle_interval(struct activity *a, struct thread *t, struct touch *
         } else {
             if (has_waits(&t->delta) && !(goes_on(a, t) && (!x->any || is_kin(a, t, &x->group, x->d))))
                 waits_outside(a, &t->delta);
+            note_doubt(a, t, x);
             charge_claim(a, t);
         }
         break;

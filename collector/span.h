@@ -53,7 +53,7 @@ enum inferred {
     INFERRED_START = 1 << 0,    /* its first byte was not captured */
     INFERRED_END = 1 << 1,
     INFERRED_BOUNDARY = 1 << 2, /* message boundaries lay in bytes that were not captured */
-    INFERRED_COST = 1 << 3,     /* costs divided among the requests of one read */
+    INFERRED_COST = 1 << 3,     /* costs divided among the requests of one read, or of one of two */
     INFERRED_PARENT = 1 << 4,
     INFERRED_LOSS = 1 << 5      /* events of its thread or connection were lost meanwhile */
 };

@@ -593,16 +593,26 @@ static struct piece piece_of(const struct item *item, enum way way, const struct
     return p;
 }
 
+/*
+ * Whose call the bytes written are. A connection's first request is that of the request that had it opened, whatever an
+ * event loop has read since; else of the one that the thread works for.
+ */
+static void take_caller(const struct connections *cs, struct connection *c, const struct thread *t)
+{
+    bool first = !c->dialogue.first && !c->dialogue.message[OUT] && c->connect_parent;
+    const struct exchange *opener = first ? spans_at(cs->spans, c->connect_exchange) : NULL;
+    bool opened = opener && (!t->serving || (opener->span.id == c->connect_parent && !(opener->state & TIME_OVER)));
+    c->dialogue.parent = opened ? c->connect_parent : t->serving;
+    c->dialogue.parent_exchange = opened ? c->connect_exchange : t->serving_exchange;
+}
+
 void stream_take(struct connections *cs, struct connection *c, struct thread *t, const struct item *item, enum way way)
 {
     struct moment m = moment_of(item);
     struct piece p = piece_of(item, way, &m);
     uint64_t at;
-    if (way == OUT) {
-        bool first = !c->dialogue.first && !c->dialogue.message[OUT];
-        c->dialogue.parent = t->serving ? t->serving : first ? c->connect_parent : 0;
-        c->dialogue.parent_exchange = t->serving ? t->serving_exchange : c->connect_exchange;
-    }
+    if (way == OUT)
+        take_caller(cs, c, t);
     if (!take(cs, c, &p, &at))
         return;
     t->more_slot = connection_slot(cs, c);

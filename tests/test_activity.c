@@ -632,6 +632,58 @@ static void test_what_comes_before_a_calls_first_write_is_the_callers(void **sta
     costs("/up", 3, 0);
 }
 
+/* A loop that has read another request meanwhile, in the same turn. */
+static void test_a_connections_first_call_is_its_openers(void **state)
+{
+    (void)state;
+    accepts(a, 1);
+    accepts(a, 3);
+    reads(a, 1, GET("/one"));
+    connects(a, 2, -115);
+    waits_quietly(a);
+    reads(a, 3, GET("/three"));
+    writes(a, 2, GET("/up"));
+    reads(a, 2, ANSWER);
+    writes(a, 1, ANSWER);
+    writes(a, 3, ANSWER);
+    waits(a);
+    finish();
+    assert_int_equal(span_named("/up")->parent, span_named("/one")->id);
+    assert_int_equal(span_named("/three")->downstream_ns, 0);
+}
+
+/* asyncio reads all that is there, then works on it: of whom the time was, nobody can tell. */
+static void test_work_between_ones_question_and_anothers_answer_is_in_doubt(void **state)
+{
+    (void)state;
+    for (uint64_t c = 1; c < 4; c++)
+        accepts(a, c);
+    reads(a, 1, GET("/one"));
+    reads(a, 2, GET("/two"));
+    computes(a, 5000000);
+    writes(a, 1, ANSWER);
+    computes(a, 2000);
+    writes(a, 2, ANSWER);
+    waits(a);
+    reads(a, 1, GET("/four"));
+    reads(a, 2, GET("/five"));
+    waits_quietly(a); /* asyncio's turn */
+    writes(a, 1, ANSWER);
+    computes(a, 5000000);
+    writes(a, 2, ANSWER);
+    waits(a);
+    reads(a, 3, GET("/three"));
+    computes(a, 5000000);
+    writes(a, 3, ANSWER);
+    waits(a);
+    finish();
+    assert_true(span_named("/one")->inferred & INFERRED_COST);
+    assert_true(span_named("/two")->inferred & INFERRED_COST);
+    assert_true(span_named("/four")->inferred & INFERRED_COST);
+    assert_true(span_named("/five")->inferred & INFERRED_COST);
+    assert_int_equal(span_named("/three")->inferred, 0);
+}
+
 static void test_parallel_client_requests_count_their_time_once(void **state)
 {
     (void)state;
@@ -776,6 +828,8 @@ int main(void)
         TEST(test_a_call_that_is_closed_leaves_its_thread_with_the_caller),
         TEST(test_an_end_ends_the_claim_unless_it_is_its_own_call),
         TEST(test_what_comes_before_a_calls_first_write_is_the_callers),
+        TEST(test_a_connections_first_call_is_its_openers),
+        TEST(test_work_between_ones_question_and_anothers_answer_is_in_doubt),
         TEST(test_parallel_client_requests_count_their_time_once),
         TEST(test_no_parent_is_guessed_after_a_wait),
         TEST(test_a_lost_event_loses_no_bytes_and_marks_the_request),
