@@ -118,9 +118,14 @@ static void test_a_full_queue_loses_no_site(void **state)
     for (uint64_t i = 1; i <= 1000; i++)
         sampled(i, 1);
     uint32_t told = 0;
+    bool seen[2000] = {false};
     for (int turns = 0; turns < 1000 && told < 1000; turns++) {
         sites_push(sites, NULL, queue, true);
         drain();
+        for (uint32_t i = 0; i < told_sites; i++) {
+            assert_false(seen[site_row[i].stack]); /* each once, or some would be missing behind the count */
+            seen[site_row[i].stack] = true;
+        }
         told += told_sites;
     }
     assert_int_equal(told, 1000);
