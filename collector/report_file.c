@@ -64,6 +64,11 @@ static int explain(const char *path, int rc, char *message, size_t room)
     case -EISDIR:
         snprintf(message, room, "%s is a folder; name the store in it", path);
         break;
+    case -EACCES:
+    case -EPERM:
+        snprintf(message, room, "cannot read %s: %s; a store is its user's alone (mode 0600): become that user, or root", path,
+                 strerror(-rc));
+        break;
     default:
         snprintf(message, room, "cannot read %s: %s", path, strerror(-rc));
     }

@@ -276,10 +276,17 @@ static void put_rest(struct page *p, int shown)
     }
     if (shown == r->endpoints)
         return;
-    fprintf(p->f, "+ %d more endpoint%s: %s request%s, max %s, %s error%s; all: --top %d\n",
-            r->endpoints - shown, page_plural((uint64_t)(r->endpoints - shown)),
-            cell_grouped(count).s, page_plural(count), cell_time(slowest, p->style->utf8).s,
-            cell_grouped(errors).s, page_plural(errors), r->endpoints);
+    struct text head = {.used = 0}, t = {.used = 0};
+    text_add(&head, "+ %d more endpoint%s:", r->endpoints - shown, page_plural((uint64_t)(r->endpoints - shown)));
+    text_add(&t, "%s request%s, max %s, %s error%s; all: --top %d", cell_grouped(count).s, page_plural(count),
+             cell_time(slowest, p->style->utf8).s, cell_grouped(errors).s, page_plural(errors), r->endpoints);
+    if (page_width(head.s) + 1 + page_width(t.s) <= p->columns) {
+        fprintf(p->f, "%s %s\n", head.s, t.s);
+        return;
+    }
+    fprintf(p->f, "%s\n", head.s);
+    page_label(p, "");
+    page_wrap(p, t.s);
 }
 
 static bool is_first_of_group(const struct report *r, int i)

@@ -76,14 +76,22 @@ static void put_title(struct page *p)
     add_end(&when, r);
     add_command(&command, r, utf8);
     int room = p->columns - 7 - page_width(when.s);
+    bool narrow = room < 8; /* the time takes a line of its own */
+    room = narrow ? p->columns - 7 : room;
     page_paint(p, PAGE_BOLD);
     fputs("sonde: ", p->f);
-    if (page_width(command.s) <= room || room < 8)
+    if (page_width(command.s) <= room)
         fputs(command.s, p->f);
     else
         fprintf(p->f, "%.*s...", (int)(page_skip(command.s, room - 3) - command.s), command.s);
     page_paint(p, PAGE_PLAIN);
-    fprintf(p->f, "%s\n", when.s);
+    if (narrow) {
+        fputc('\n', p->f);
+        page_label(p, "");
+        page_wrap(p, when.s + strspn(when.s, " "));
+    } else {
+        fprintf(p->f, "%s\n", when.s);
+    }
 }
 
 static void add_partial_reason(struct text *t, const struct report *r, bool utf8)

@@ -239,7 +239,8 @@ static void say_measured(struct page *p)
     }
     page_say(p, "",
              "means of a request; down: in calls that it made, runq: no CPU to be had, unknown: neither CPU nor a wait "
-             "that is seen");
+             "that is seen%s",
+             p->columns < 72 ? "; some columns need a wider terminal" : "");
     if (requests && !cpu && !waits)
         page_say(p, "MEASURED", "neither CPU nor waits%s",
                  p->r->cpu_wanted || p->r->waits_wanted ? "" : ": time.cpu and time.waits were off");

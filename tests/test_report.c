@@ -284,6 +284,21 @@ static void test_page_narrow(void **state)
     expect_page(&c, "nginx_narrow", 50, false);
 }
 
+/* What does not fit goes on the next line: the title's time, and the sum of those that are not shown. */
+static void test_page_narrow_with_many_routes(void **state)
+{
+    (void)state;
+    struct scene c = nginx_scene("none");
+    for (char letter = 'a'; letter <= 'z'; letter++) {
+        char name[16];
+        snprintf(name, sizeof name, "GET /page-%c", letter);
+        requests(&c, "nginx", "http",
+                 &(struct traffic){name, 8, 0, 0, 3 * MS, 9 * MS, 20 * MS, 311, 2204, 4200, 0, SIDE_SERVER});
+    }
+    end(&c, 0, SIGTERM);
+    expect_page(&c, "nginx_narrow_many", 42, false);
+}
+
 static void test_page_redis_with_losses(void **state)
 {
     (void)state;
@@ -973,6 +988,7 @@ int main(void)
         TEST(test_page_nginx),
         TEST(test_page_wide_and_utf8),
         TEST(test_page_narrow),
+        TEST(test_page_narrow_with_many_routes),
         TEST(test_page_redis_with_losses),
         TEST(test_page_tls_not_read),
         TEST(test_page_killed_server_names_what_was_in_flight),
