@@ -229,11 +229,11 @@ static void start(char **command, int fd, const char *self)
     _exit(errno == ENOENT ? 127 : 126);
 }
 
-int main(int argc, char **argv)
+static uint64_t bytes = ARENA_DEFAULT_BYTES, rate, lock_rate;
+static long features = -1; /* -1: what arena_create sets */
+
+static bool take_options(int argc, char **argv)
 {
-    uint64_t bytes = ARENA_DEFAULT_BYTES;
-    long features = -1;
-    uint64_t rate = 0, lock_rate = 0;
     int option;
     while ((option = getopt(argc, argv, "+o:qsnmb:f:r:l:")) != -1)
         switch (option) {
@@ -246,17 +246,19 @@ int main(int argc, char **argv)
         case 'f': features = strtol(optarg, NULL, 0); break;
         case 'r': rate = strtoull(optarg, NULL, 0); break;
         case 'l': lock_rate = strtoull(optarg, NULL, 0); break;
-        default: return 125;
+        default: return false;
         }
-    if (!argv[optind])
-        return 125;
+    return argv[optind];
+}
+
+/* Its descriptor, or -errno. */
+static int make_arena(void)
+{
     char token[32];
     snprintf(token, sizeof token, "%08x%08x", (unsigned)getpid(), (unsigned)time(NULL));
     int fd = arena_create(bytes, token, &view);
-    if (fd < 0) {
-        fprintf(stderr, "arena: %s\n", strerror(-fd));
-        return 125;
-    }
+    if (fd < 0)
+        return fd;
     clock_calibrate(view.arena);
     clock_scale_init(&scale, view.arena);
     view.arena->supervisor = (uint32_t)getpid();
@@ -268,6 +270,37 @@ int main(int argc, char **argv)
         view.arena->features |= FEATURE_STACKS;
     }
     view.arena->major += other_major;
+    return fd;
+}
+
+/* Until the child and all of its orphans have ended. The child's exit code. */
+static int drain_until_the_end(pid_t child)
+{
+    int status = 0, code = 0;
+    for (;;) {
+        pid_t dead = waitpid(-1, &status, WNOHANG);
+        if (dead == child)
+            code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+        if (dead < 0 && errno == ECHILD)
+            return code;
+        if (dead > 0)
+            continue;
+        struct timespec nap = {0, 2000000};
+        nanosleep(&nap, NULL);
+        if (!no_drain)
+            drain();
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (!take_options(argc, argv))
+        return 125;
+    int fd = make_arena();
+    if (fd < 0) {
+        fprintf(stderr, "arena: %s\n", strerror(-fd));
+        return 125;
+    }
     signal(SIGINT, SIG_IGN);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     pid_t child = fork();
@@ -278,20 +311,7 @@ int main(int argc, char **argv)
         setpgid(0, 0); /* Apache signals its whole group when it stops */
         start(argv + optind, fd, argv[0]);
     }
-    int status = 0, code = 0;
-    for (;;) {
-        pid_t dead = waitpid(-1, &status, WNOHANG);
-        if (dead == child)
-            code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-        if (dead < 0 && errno == ECHILD)
-            break;
-        if (dead > 0)
-            continue;
-        struct timespec nap = {0, 2000000};
-        nanosleep(&nap, NULL);
-        if (!no_drain)
-            drain();
-    }
+    int code = drain_until_the_end(child);
     drain();
     if (out)
         print_sums(out);
