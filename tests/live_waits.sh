@@ -1,13 +1,8 @@
 #!/usr/bin/env bash
 # live_waits.sh - waits of known length (live_waits.c): each kind is added to the total it belongs to, none to another;
 # the program behaves the same bare. Bounds are one-sided: a machine may be slower, never faster.
-set -u
-cd "$(dirname "$0")/.." || exit 1
-BUILD=${BUILD:-build}
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-failed=0
-fail() { echo "$*"; failed=1; }
+. "$(dirname "$0")/lib.sh"
+cd "$ROOT" || exit 1
 
 # kind, least ms of lock, sleep by the main thread (0: none at all; x: any)
 expect() {
@@ -75,7 +70,7 @@ expect often 20 0
 awk -v mean=300000 '/^lane 1 /{sub(/.*lock_ns=/, ""); total = $1 + 0}
     /^lane=.* LOCKED /{match($0, /dur_ns=[0-9]+/); n++; a = substr($0, RSTART + 7, RLENGTH - 7) + 0; sum += a / (1 - exp(-a / mean))}
     END{printf "often: %d samples stand for %.0f ns of %.0f\n", n, sum, total; exit !(n >= 20 && sum > 0.6 * total && sum < 1.6 * total)}' \
-    "$scratch/events" || failed=1
+    "$scratch/events" || failures=1
 sample_ns=0
 
 # where a switch cannot be told: whole calls count
@@ -92,4 +87,4 @@ for kind in mutex condition semaphore futex sleep; do
     expect $kind 0 0
     turns $kind '[0-9]+' 0
 done
-[ $failed = 0 ]
+finish

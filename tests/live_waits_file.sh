@@ -1,13 +1,8 @@
 #!/usr/bin/env bash
 # live_waits_file.sh - which calls on files count as waits for the disk (live_waits_file.c): those that waited, and only
 # as long; none that the page cache served, none on pipes; no question where a filter may forbid it.
-set -u
-cd "$(dirname "$0")/.." || exit 1
-BUILD=${BUILD:-build}
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-failed=0
-fail() { echo "$*"; failed=1; }
+. "$(dirname "$0")/lib.sh"
+cd "$ROOT" || exit 1
 folder=${SONDE_TEST_DISK:-/var/tmp}
 
 expect() { # kind, some|none|any
@@ -34,15 +29,15 @@ for kind in dropped positioned sync direct sendfile; do expect $kind $disk; done
 expect filtered any # it is not killed for a question of ours
 # a machine that is full may take the processor away in any call, which looks the same: once of five must be clean
 for kind in pipe fifo cached sendfile_blocking; do
-    before=$failed
+    before=$failures
     for _ in 1 2 3 4 5; do
-        failed=$before
+        failures=$before
         expect $kind none
-        [ "$failed" = "$before" ] && break
+        [ "$failures" = "$before" ] && break
     done
 done
 # where a switch cannot be told: what took 20 us
 export GLIBC_TUNABLES=glibc.pthread.rseq=0
 expect sync $disk
 unset GLIBC_TUNABLES
-[ $failed = 0 ]
+finish
