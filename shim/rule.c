@@ -105,7 +105,9 @@ static rule_t rule_for(struct lesson *l)
     if (lesson_reads(l, l->address, 16) && is_signal_return(code))
         return RULE_STOP;
     rule_t rule = l->in_object ? tables_ask(&l->object, l->address) : RULE_FRAME;
-    return rule == RULE_LAST || follows_call(code) ? rule : RULE_STOP;
+    if (rule == RULE_LAST || follows_call(code))
+        return rule;
+    return l->in_object ? RULE_STOP : RULE_ODD;
 }
 
 static void learn(void *at)

@@ -98,6 +98,17 @@ static inline uint32_t rule_slot(uint64_t address)
 }
 _Static_assert(RULES == 1u << 14, "rule_slot gives 14 bits");
 
+/*
+ * In no object, can be read, but no call stands before it: what an interpreter pushed before a jump (HotSpot's), or no
+ * return address at all. What comes after it tells: see stack.c.
+ */
+#define RULE_ODD ((rule_t)RULE_FRAME | 1u << 3)
+
+static inline bool rule_is_odd(rule_t r)
+{
+    return rule_kind(r) == RULE_FRAME && rule_saves_rbp(r);
+}
+
 /* What is known about this return address; RULE_NONE: nothing yet. */
 static inline rule_t rule_known(uint64_t address)
 {

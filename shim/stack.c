@@ -96,7 +96,8 @@ static inline bool is_own(uint64_t address)
     return address - (uint64_t)own_start < (uint64_t)own_end - (uint64_t)own_start;
 }
 
-static enum event_stack_end walk(struct walk *w, uint64_t *frames, unsigned most, unsigned *count)
+/* `sure`: how many frames are none of a chain of odd ones, whose callers have not shown yet that it was one. */
+static enum event_stack_end walk_on(struct walk *w, uint64_t *frames, unsigned most, unsigned *count, unsigned *sure)
 {
     for (;;) {
         if (!w->rip)
@@ -105,6 +106,10 @@ static enum event_stack_end walk(struct walk *w, uint64_t *frames, unsigned most
         enum rule_kind kind = rule_kind(rule);
         if (kind == RULE_STOP)
             return STACK_UNSAFE;
+        if (!rule_is_odd(rule))
+            *sure = kind == RULE_NONE ? *sure : most;
+        else if (*sure > *count)
+            *sure = *count;
         if (!is_own(w->rip)) {
             if (*count == most)
                 return STACK_CUT;
@@ -117,6 +122,16 @@ static enum event_stack_end walk(struct walk *w, uint64_t *frames, unsigned most
         if (!step(w, rule))
             return kind == RULE_FRAME ? STACK_UNKNOWN : STACK_UNSAFE;
     }
+}
+
+static enum event_stack_end walk(struct walk *w, uint64_t *frames, unsigned most, unsigned *count)
+{
+    unsigned sure = most;
+    enum event_stack_end end = walk_on(w, frames, most, count, &sure);
+    if (*count <= sure)
+        return end;
+    *count = sure;
+    return STACK_UNSAFE;
 }
 
 __attribute__((noinline)) unsigned stack_walk(uint64_t *frames, unsigned most, enum event_stack_end *end)
