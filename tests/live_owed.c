@@ -55,6 +55,6 @@ int main(int argc, char **argv)
     step("freed\n");
     burst(1); /* room again */
     step("told\n");
-    puts("done");
+    puts("end");
     return 0;
 }

@@ -41,7 +41,7 @@ sleep 1.5
 is "blocks that live" "$(kept live_samples)" 0
 [ "$("$SONDE" report "$scratch/s.db" --json | jq '.events.lost.full')" -gt 1000 ] || fail "the arena was not full"
 go
-line done
+line end
 wait "$sonde"
 is "blocks never freed" "$(kept ended_samples)" 0
 is "frees" "$(lost)" null
@@ -53,10 +53,10 @@ drain
 go
 line told
 go
-line done
+line end
 wait "$sonde"
 n=$(kept ended_samples)
-[ "$n" -gt 1000 ] && [ "$n" -lt 2000 ] && echo "ok: $n seem to live" || fail "blocks that seem to live: $n"
+if [ "$n" -gt 1000 ] && [ "$n" -lt 2000 ]; then echo "ok: $n seem to live"; else fail "blocks that seem to live: $n"; fi
 is "frees" "$(lost)" "some lost"
 "$SONDE" report "$scratch/s.db" --memory | grep -q '^UNSURE ' || fail "the report does not say so"
 is "leaks say so" "$("$SONDE" leaks "$scratch/s.db" --json | jq .frees_lost)" true
