@@ -98,11 +98,17 @@ static inline void begin_call(struct redis_call *c, struct redis *s, enum way wa
     m->error = m->no_answer = m->inferred = m->truncated = m->past = false;
 }
 
+/* Nothing more is read of this direction. */
+static bool is_broken(const struct redis_call *c)
+{
+    return c->redis->broken || (c->redis->refused && !c->replies);
+}
+
 static enum verdict verdict(const struct redis_call *c)
 {
     const struct redis_requests *q = &c->redis->requests;
     const struct redis_replies *a = &c->redis->replies;
-    if (c->redis->broken)
+    if (is_broken(c))
         return BROKEN;
     if (c->redis->upgraded)
         return OK;
@@ -122,7 +128,7 @@ static enum verdict redis_feed(void *state, enum way way, const uint8_t *bytes, 
     struct redis *s = state;
     struct redis_call c;
     begin_call(&c, s, way, emit, to);
-    if (len == 0 || s->broken || s->upgraded)
+    if (len == 0 || is_broken(&c) || s->upgraded)
         return verdict(&c);
     c.start = c.p = c.mark = bytes;
     c.end = bytes + len;
@@ -195,7 +201,7 @@ static enum verdict redis_skip(void *state, enum way way, uint64_t bytes, emit_f
     struct redis *s = state;
     struct redis_call c;
     begin_call(&c, s, way, emit, to);
-    while (bytes > 0 && !s->broken && !s->upgraded) {
+    while (bytes > 0 && !is_broken(&c) && !s->upgraded) {
         if (c.replies)
             pass_reply(&c, &bytes);
         else
@@ -241,7 +247,7 @@ static enum verdict redis_end(void *state, enum way way, emit_fn emit, void *to)
     struct redis *s = state;
     struct redis_call c;
     begin_call(&c, s, way, emit, to);
-    if (s->broken || s->upgraded)
+    if (is_broken(&c) || s->upgraded)
         return verdict(&c);
     if (c.replies && s->replies.phase != SAY_OVER)
         end_replies(&c);
@@ -258,7 +264,7 @@ static uint64_t redis_blind(const void *state, enum way way)
     if (s->broken || s->upgraded)
         return UINT64_MAX;
     if ((way == IN) == (s->side == SIDE_SERVER)) {
-        if (q->phase == ASK_OVER)
+        if (q->phase == ASK_OVER || s->refused)
             return UINT64_MAX;
         return q->phase == ASK_DATA && q->index >= q->wanted ? q->left : 0;
     }
@@ -283,7 +289,7 @@ static bool redis_idle(const void *state)
     if (a->phase != SAY_TYPE || a->begun || a->open || a->wire > 0 || a->shaky)
         return false;
     return s->asked == s->answered && s->specials_used == 0 && !s->requests_lost &&
-           !s->answers_lost && !s->broken && !s->upgraded && !s->monitor &&
+           !s->answers_lost && !s->broken && !s->refused && !s->upgraded && !s->monitor &&
            (s->subscribed[0] | s->subscribed[1] | s->subscribed[2]) == 0;
 }
 

@@ -130,6 +130,7 @@ struct redis {
     uint32_t asked, answered; /* commands with an answer coming are numbered */
     uint8_t side;
     bool broken, upgraded;
+    bool refused; /* requests are broken: what was asked before is answered still */
     bool requests_lost, answers_lost;
     bool resp3, monitor;
     uint8_t specials_used;

@@ -62,7 +62,7 @@ void redis_request_nonsense(struct redis_call *c)
         redis_lose_request(c);
         return;
     }
-    c->redis->broken = true;
+    c->redis->refused = true;
     c->p = c->end;
 }
 

@@ -329,6 +329,17 @@ static void plain_elements(struct redis_call *c)
     }
 }
 
+/* All is answered that was asked before the nonsense: what comes now speaks of that. */
+static bool is_refusal(struct redis_call *c)
+{
+    struct redis *s = c->redis;
+    if (!s->refused || s->asked != s->answered || s->replies.begun || s->replies.open)
+        return false;
+    s->broken = true;
+    c->p = c->end;
+    return true;
+}
+
 static void type(struct redis_call *c)
 {
     const struct redis *s = c->redis;
@@ -339,10 +350,12 @@ static void type(struct redis_call *c)
             value_begins(c);
         return;
     }
+    if (is_refusal(c))
+        return;
     const struct redis_special *front = redis_front(s);
     if (!r->begun && !r->open && !s->monitor) {
         while (!front && plain_answer(c)) {
-            if (c->p == c->end)
+            if (c->p == c->end || is_refusal(c))
                 return;
             front = redis_front(s);
         }
