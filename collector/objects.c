@@ -233,7 +233,8 @@ static struct map *own_map(struct objects *o, struct place *p)
     if (count)
         memcpy(m->piece, old->piece, count * sizeof *m->piece);
     leave_map(o, p);
-    return p->map = m;
+    p->map = m;
+    return m;
 }
 
 /* The first piece that ends above the address. */

@@ -162,9 +162,9 @@ static uint32_t process_number(struct store *s, const struct row_process *r)
     uint32_t *at = map_at(&s->process, r->process);
     if (!at)
         return 0;
-    if (*at)
-        return *at;
-    uint32_t number = 0;
+    uint32_t number = *at;
+    if (number)
+        return number;
     if (s->resume.lives && s->attached && r->merged == 1) {
         sqlite3_stmt *find = store_prepare(s->db, "disk", statements[FIND_PROCESS]);
         if (find) {
