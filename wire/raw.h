@@ -22,7 +22,7 @@ static inline long raw6(long number, long a, long b, long c, long d, long e, lon
                          : "=a"(result)
                          : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
                          : "rcx", "r11", "memory");
-    return result;
+    return result; // cppcheck-suppress uninitvar ; the instruction wrote it
 #elif defined(__aarch64__)
     register long x8 __asm__("x8") = number;
     register long x0 __asm__("x0") = a;
