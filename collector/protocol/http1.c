@@ -332,9 +332,15 @@ static inline void begin_call(struct http1_call *c, struct http1 *s, enum way wa
     m->error = m->no_answer = m->inferred = m->truncated = m->past = false;
 }
 
+/* Nothing more is read of this direction. */
+static bool is_broken(const struct http1_call *c)
+{
+    return c->http->broken || (c->http->refused && c->role == REQUESTS);
+}
+
 static enum verdict verdict(const struct http1_call *c)
 {
-    if (c->http->broken)
+    if (is_broken(c))
         return BROKEN;
     if (c->http->upgraded)
         return OK;
@@ -357,7 +363,7 @@ static enum verdict http1_feed(void *state, enum way way, const uint8_t *bytes, 
     struct http1 *s = state;
     struct http1_call c;
     begin_call(&c, s, way, emit, to);
-    if (len == 0 || s->broken || s->upgraded)
+    if (len == 0 || is_broken(&c) || s->upgraded)
         return verdict(&c);
     c.start = c.p = c.mark = bytes;
     c.end = bytes + len;
@@ -406,7 +412,7 @@ static enum verdict http1_skip(void *state, enum way way, uint64_t bytes, emit_f
     struct http1 *s = state;
     struct http1_call c;
     begin_call(&c, s, way, emit, to);
-    while (bytes > 0 && !s->broken && !s->upgraded) {
+    while (bytes > 0 && !is_broken(&c) && !s->upgraded) {
         switch ((enum http1_phase)c.flow->phase) {
         case HTTP1_START:
         case HTTP1_FIRST:
@@ -442,7 +448,7 @@ static enum verdict http1_end(void *state, enum way way, emit_fn emit, void *to)
     struct http1_call c;
     begin_call(&c, s, way, emit, to);
     struct http1_flow *const f = c.flow;
-    if (s->broken || s->upgraded || f->phase == HTTP1_OVER)
+    if (is_broken(&c) || s->upgraded || f->phase == HTTP1_OVER)
         return verdict(&c);
     if (c.role == RESPONSES)
         end_responses(&c);
@@ -464,7 +470,7 @@ static uint64_t http1_blind(const void *state, enum way way)
     const struct http1 *s = state;
     const enum http1_role role = (way == IN) == (s->side == SIDE_SERVER) ? REQUESTS : RESPONSES;
     const struct http1_flow *f = &s->flow[role];
-    if (s->broken || s->upgraded)
+    if (s->broken || s->upgraded || (s->refused && role == REQUESTS))
         return UINT64_MAX;
     switch ((enum http1_phase)f->phase) {
     case HTTP1_COUNTED:
@@ -495,7 +501,7 @@ static bool http1_idle(const void *state)
     const struct http1 *s = state;
     return flow_is_idle(&s->flow[REQUESTS]) && flow_is_idle(&s->flow[RESPONSES]) &&
            s->asked == s->answered && !s->requests_lost && !s->answers_lost && !s->broken &&
-           !s->upgraded;
+           !s->refused && !s->upgraded;
 }
 
 const struct protocol protocol_http1 = {.name = "http",

@@ -93,6 +93,7 @@ struct http1 {
     uint8_t specials_used;
     uint8_t side;
     bool broken, upgraded;
+    bool refused;       /* requests are broken: what was asked before is answered still */
     bool requests_lost; /* requests went unseen: answers may belong to them */
     bool answers_lost;  /* answers went unseen: the next request proves them */
     uint8_t verb_len, trace_len;

@@ -36,6 +36,16 @@ const uint8_t http1_class[256] = {['!'] = T,
 #undef T
 #undef F
 
+/* Requests are nonsense from here on; answers to those before it may still come. */
+static void refuse(struct http1_call *c)
+{
+    struct http1 *s = c->http;
+    if (c->flow->open)
+        http1_take_back_request(s);
+    s->refused = true;
+    s->broken = http1_outstanding(s) == 0 && !s->flow[RESPONSES].open;
+}
+
 /* Not HTTP: the line in hand stands in error at its byte `n`, which is `q` in the input. */
 static void nonsense(struct http1_call *c, const uint8_t *q, size_t n)
 {
@@ -43,7 +53,10 @@ static void nonsense(struct http1_call *c, const uint8_t *q, size_t n)
     if (c->untold)
         http1_tell_begin(c);
     if (!f->shaky) {
-        c->http->broken = true;
+        if (c->role == REQUESTS)
+            refuse(c);
+        else
+            c->http->broken = true;
         c->p = c->end;
         return;
     }
@@ -331,7 +344,10 @@ void http1_start(struct http1_call *c)
             return;
     c->begin_at = http1_at(c);
     f->line_total = 0;
-    if (c->role == RESPONSES) {
+    if (c->role == RESPONSES && c->http->refused && http1_outstanding(c->http) == 0) {
+        c->http->broken = true; /* what comes now speaks of the nonsense */
+        c->p = c->end;
+    } else if (c->role == RESPONSES) {
         f->phase = HTTP1_FIRST;
         http1_response_first(c);
     } else if (http1_is_tchar(*c->p)) {
