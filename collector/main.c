@@ -27,6 +27,7 @@
 #include "collector/order.h"
 #include "collector/pipeline.h"
 #include "collector/recording.h"
+#include "collector/redact.h"
 #include "collector/report.h"
 #include "collector/rollup.h"
 #include "collector/settings.h"
@@ -105,6 +106,7 @@ static int read_settings(struct collector *c, int fd)
         faults = settings_parse(&c->settings, text, len, "settings", say_fault, NULL);
     }
     free(text);
+    redact_command(c->settings.command);
     return faults ? -EINVAL : 0;
 }
 
@@ -429,6 +431,7 @@ static void take_settings_of(struct collector *c, const struct recording_reader 
     char **command = c->settings.command;
     c->settings.command = recorded.command;
     recorded.command = command;
+    redact_command(c->settings.command);
     if (!c->settings.service) {
         c->settings.service = recorded.service;
         recorded.service = NULL;

@@ -1,5 +1,5 @@
 /*
- * redact.h - what of a request's target and of an error's text may be kept.
+ * redact.h - what of a request's target, of an error's text and of a command line may be kept.
  *
  * Context: P. Everything of a span that is stored or sent passes here, names of endpoints by
  * redact_is_opaque.
@@ -37,5 +37,12 @@ size_t redact_target(const char *target, size_t len, bool cut, bool queries, cha
                      size_t room);
 /* The first word of an error text, at most `room` bytes; the bytes written. */
 size_t redact_word(const char *text, size_t len, char *out, size_t room);
+
+/*
+ * A command line, malloced words and a NULL: masked in place are values of options and variables that are called after
+ * secrets (--requirepass X, --token=X, DB_PASSWORD=X), of such headers (Authorization: X), passwords behind -u USER: and
+ * --user, user and password of URLs. A script in one word (sh -c) is not looked into, the program's name never changes.
+ */
+void redact_command(char **words);
 
 #endif

@@ -49,6 +49,11 @@ grep -E 'SONDE_(API_KEY|PASSWORD|USER)' "$scratch/env" && fail "secrets are in t
 env >"$scratch/bare"
 is "variables besides ours" "$(grep -Ev '^(LD_PRELOAD|SONDE_ARENA|_)=' "$scratch/env" | sort)" "$(grep -Ev '^(_)=' "$scratch/bare" | sort)"
 
+# a password in the command's arguments reaches the command, not the store
+is "the command's own words" "$("$SONDE" run --quiet -o words.db printf '%s|' --requirepass hunter2)" "--requirepass|hunter2|"
+is "the store's" "$("$SONDE" report words.db --json | jq -c .run.command)" '["printf","%s|","--requirepass","{masked}"]'
+is "the password in the store" "$(grep -c hunter2 words.db)" 0
+
 # descriptors: none of ours in the command
 # shellcheck disable=SC2012
 is "descriptors" "$("$SONDE" run --quiet -o a.db ls /proc/self/fd 3>&- | tr '\n' ' ')" "$(ls /proc/self/fd 3>&- | tr '\n' ' ')"

@@ -211,6 +211,53 @@ static void test_only_the_first_word_of_an_error_is_kept(void **state)
     assert_int_equal(redact_word("WRONGTYPE", 9, out, sizeof out), 4);
 }
 
+static void test_secrets_in_a_command_line_are_masked(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"redis-server", "redis-server"},
+        {"--requirepass", "--requirepass"},
+        {"hunter2", "{masked}"},
+        {"--port", "--port"},
+        {"7000", "7000"},
+        {"--password=hunter2", "--password={masked}"},
+        {"--password-file=/etc/x", "--password-file=/etc/x"},
+        {"--token-path", "--token-path"},
+        {"/etc/y", "/etc/y"},
+        {"--masterauth", "--masterauth"},
+        {"--save", "--save"},
+        {"", ""},
+        {"DB_PASSWORD=hunter2", "DB_PASSWORD={masked}"},
+        {"-Djavax.net.ssl.keyStorePassword=hunter2", "-Djavax.net.ssl.keyStorePassword={masked}"},
+        {"-H", "-H"},
+        {"Authorization: Bearer hunter2", "Authorization: {masked}"},
+        {"-H", "-H"},
+        {"Accept: text/html", "Accept: text/html"},
+        {"-u", "-u"},
+        {"joe:hunter2", "joe:{masked}"},
+        {"-u", "-u"},
+        {"nobody", "nobody"},
+        {"postgres://joe:hunter2@db/x", "postgres://{masked}@db/x"},
+        {"http://db/x@y", "http://db/x@y"},
+        {"--auth", "--auth"},
+        {"hunter2", "{masked}"},
+        {"hunter3", "hunter3"},
+        {"--notify-keyspace-events", "--notify-keyspace-events"},
+        {"Ex", "Ex"},
+        {"--secret=", "--secret="},
+    };
+    enum { N = sizeof cases / sizeof *cases };
+    char *words[N + 1] = {0};
+    for (size_t i = 0; i < N; i++)
+        words[i] = strdup(cases[i][0]);
+    redact_command(words);
+    for (size_t i = 0; i < N; i++) {
+        assert_string_equal(words[i], cases[i][1]);
+        free(words[i]);
+    }
+    redact_command(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -220,6 +267,7 @@ int main(void)
         cmocka_unit_test(test_no_way_of_writing_a_token_lets_it_through),
         cmocka_unit_test(test_output_is_printable_for_any_bytes),
         cmocka_unit_test(test_only_the_first_word_of_an_error_is_kept),
+        cmocka_unit_test(test_secrets_in_a_command_line_are_masked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
