@@ -23,6 +23,7 @@
 #define PENDING_MAX (UINT64_C(8) << 20)
 #define MEMORY_MAX (UINT64_C(8) << 20) /* database in memory, before its intervals are merged */
 #define SPAN_BYTES 300                 /* a row of `span`, about */
+#define TRY_WAIT_MS 200                /* for a lock, in a try to write again that others follow */
 
 uint64_t store_retry_ns = UINT64_C(2) * 1000000000;
 
@@ -205,13 +206,8 @@ static void keep_disk_bound(struct store *s)
         leave_disk(s, SQLITE_BUSY, "held by a reader");
 }
 
-/* Back to the file as soon as it can be written again. */
-static void try_again(struct store *s)
+static void return_to_disk(struct store *s)
 {
-    uint64_t now = clock_monotonic_ns();
-    if (s->none || s->target == TO_DISK || now < s->retry_ns)
-        return;
-    s->retry_ns = now + store_retry_ns;
     store_forget_statements(s, SCHEMA_DISK);
     if (s->attached && !store_keep_linked(s))
         return;
@@ -232,6 +228,19 @@ static void try_again(struct store *s)
     s->target = TO_DISK;
     s->fault = 0;
     store_tell(s, "store %s: written again", s->path);
+}
+
+/* Back to the file as soon as it can be written again. Whoever holds it may hold it for hours: a try
+ * waits briefly, and the next is counted from its end, or the thread would do nothing but wait. */
+static void try_again(struct store *s)
+{
+    if (s->none || s->target == TO_DISK || clock_monotonic_ns() < s->retry_ns)
+        return;
+    bool last = s->retry_ns == 0;
+    sqlite3_busy_timeout(s->db, last ? STORE_WAIT_MS : TRY_WAIT_MS);
+    return_to_disk(s);
+    sqlite3_busy_timeout(s->db, STORE_WAIT_MS);
+    s->retry_ns = clock_monotonic_ns() + store_retry_ns;
 }
 
 /* --- pushing --- */

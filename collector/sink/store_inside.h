@@ -15,6 +15,7 @@
 
 #define OUTPUTS 16
 #define REASONS 16
+#define STORE_WAIT_MS 2000 /* for somebody else's lock, before the file counts as lost */
 
 enum statement {
     PUT_RUN,

@@ -303,7 +303,7 @@ struct store *store_open(const char *path, const char *run_id, uint64_t max_byte
         free(s);
         return NULL;
     }
-    sqlite3_busy_timeout(s->db, 2000);
+    sqlite3_busy_timeout(s->db, STORE_WAIT_MS);
     if (!s->none)
         open_file(s);
     s->run.lives = s->resume.lives + 1;
