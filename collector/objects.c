@@ -133,22 +133,36 @@ static void inherit(struct objects *o, struct place *p)
     if (!parent)
         return;
     inherit(o, parent);
+    bool last = parent->ended && !parent->heirs;
     if (parent->map && !p->map) {
         p->map = parent->map;
-        p->map->holders++;
+        if (last)
+            parent->map = NULL;
+        else
+            p->map->holders++;
     }
-    if (parent->ended && !parent->heirs)
+    if (last)
         drop_place(o, parent);
 }
 
+/* Through those whose maps are not taken yet. */
+static bool descends(const struct objects *o, const struct place *p, const struct place *from)
+{
+    while (p && p != from)
+        p = p->parent ? find_place(o, p->parent) : NULL;
+    return p;
+}
+
+/* A parent that descends from its child, as a broken recording may tell, is none: inherit()
+ * would free the place it stands on. */
 void objects_begin(struct objects *o, uint32_t process, uint32_t parent, int32_t pid, const char *executable)
 {
-    struct place *p = make_place(o, process), *from = parent && parent != process ? find_place(o, parent) : NULL;
+    struct place *p = make_place(o, process), *from = parent ? find_place(o, parent) : NULL;
     if (!p)
         return;
     p->pid = pid;
     strncpy(p->executable, executable, sizeof p->executable - 1);
-    if (from && !p->parent && !p->map) {
+    if (from && !p->parent && !p->map && !descends(o, from, p)) {
         p->parent = parent;
         from->heirs++;
     }
@@ -306,7 +320,7 @@ bool objects_tell(struct objects *o, uint32_t number, struct queue *q)
                              .path_len = at->path_len,
                              .jit = at->path == NULL};
     memcpy(r->build_id, at->build_id, sizeof r->build_id);
-    if (at->path_len)
+    if (at->path)
         memcpy(r + 1, at->path, at->path_len);
     queue_publish(q, row);
     return at->told = true;

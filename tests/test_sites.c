@@ -257,6 +257,20 @@ static void test_a_child_that_began_first_has_what_its_parent_tells_until_its_fi
     assert_int_equal(at(3, 0x1500).address, 0x1500); /* nobody's any more */
 }
 
+static void test_a_process_that_begins_as_the_child_of_its_own_child_has_no_parent(void **state)
+{
+    (void)state;
+    struct objects *o = sites_objects(sites);
+    objects_begin(o, 1, 0, 100, "/bin/a");
+    objects_begin(o, 2, 1, 200, "/bin/a");
+    objects_begin(o, 3, 2, 300, "/bin/a");
+    objects_end(o, 1);
+    objects_begin(o, 1, 3, 100, "/bin/a"); /* only a broken recording says so */
+    tell(1, 0x1000, 0x2000, 0x1000, "/lib/x.so");
+    assert_int_equal(at(1, 0x1500).address, 0x500);
+    assert_int_equal(at(3, 0x1500).address, 0x500);
+}
+
 static void test_a_file_mapped_over_others_takes_their_place(void **state)
 {
     (void)state;
@@ -286,6 +300,7 @@ int main(void)
         TEST(test_the_same_file_is_one_over_processes),
         TEST(test_a_forked_child_has_its_parents_files_and_then_its_own),
         TEST(test_a_child_that_began_first_has_what_its_parent_tells_until_its_first_stack),
+        TEST(test_a_process_that_begins_as_the_child_of_its_own_child_has_no_parent),
         TEST(test_a_file_mapped_over_others_takes_their_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
