@@ -17,7 +17,7 @@ void wrong_option(const char *command, const struct option *options, int found, 
     const char *names[32], *near;
     int n = 0;
     snprintf(word, sizeof word, "%s", argv[optind - 1]);
-    if (optopt && !memchr(word, '=', strlen(word)) && strncmp(word, "--", 2))
+    if (optopt && !memchr(word, '=', strlen(word)) && strncmp(word, "--", 2) != 0)
         snprintf(word, sizeof word, "-%c", optopt); /* one letter, perhaps of several */
     if (found == ':') {
         fprintf(stderr, "sonde %s: %s wants a value (see sonde %s --help)\n", command, word, command);

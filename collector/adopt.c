@@ -97,7 +97,7 @@ void adopt_release(struct adopted *a, bool remove)
 static bool is_named(const char *name, const char *token, uint32_t *uid, pid_t *pid)
 {
     size_t n = strlen(token);
-    if (!n || strncmp(name, "sonde.", 6) || strncmp(name + 6, token, n) || name[6 + n] != '.')
+    if (!n || strncmp(name, "sonde.", 6) != 0 || strncmp(name + 6, token, n) != 0 || name[6 + n] != '.')
         return false;
     int end = 0;
     return sscanf(name + 7 + n, "%u.%d%n", uid, pid, &end) == 2 && !name[7 + n + (size_t)end];
@@ -129,7 +129,7 @@ static int map_and_check(int fd, struct adopted *a, const char *token)
     taking = 1;
     int rc = arena_open(fd, &a->view);
     if (!rc &&
-        (strncmp(a->view.arena->token, token, sizeof a->view.arena->token) || !guard(&a->view))) {
+        (strncmp(a->view.arena->token, token, sizeof a->view.arena->token) != 0 || !guard(&a->view))) {
         arena_detach(&a->view);
         rc = -ENOENT;
     }

@@ -268,7 +268,7 @@ int give_tick(struct order *o, struct item *out)
     if (mark < o->last)
         mark = o->last;
     *out = (struct item){.kind = ITEM_TICK, .time_ns = mark};
-    if (memcmp(&o->told, &o->counts, sizeof o->told) &&
+    if (memcmp(&o->told, &o->counts, sizeof o->told) != 0 &&
         (o->finishing || mark >= o->last_tick + TICK_NS)) {
         struct fact *f = &o->given_fact.fact;
         memset(f, 0, sizeof *f);

@@ -80,10 +80,10 @@ static off_t end_of_run(int fd, const struct recording_header *ours)
     struct recording_header h;
     struct recording_block b;
     struct stat st;
-    if (pread(fd, &h, sizeof h, 0) != sizeof h || fstat(fd, &st) || !ours->run[0] || memcmp(h.run, ours->run, sizeof h.run))
+    if (pread(fd, &h, sizeof h, 0) != sizeof h || fstat(fd, &st) || !ours->run[0] || memcmp(h.run, ours->run, sizeof h.run) != 0)
         return 0;
     h.start_ns = ours->start_ns;
-    if (h.settings_bytes > SETTINGS_MOST || memcmp(h.magic, ours->magic, offsetof(struct recording_header, settings_bytes)))
+    if (h.settings_bytes > SETTINGS_MOST || memcmp(h.magic, ours->magic, offsetof(struct recording_header, settings_bytes)) != 0)
         return 0;
     off_t at = (off_t)(sizeof h + h.settings_bytes);
     while (pread(fd, &b, sizeof b, at) == sizeof b && b.mark == RECORDING_BLOCK_MARK && b.bytes <= RECORDING_BLOCK_BYTES &&
@@ -214,7 +214,7 @@ static int open_fault(const char *path, const char *what, int rc, char *why, siz
 
 static const char *header_fault(const struct recording_header *h, size_t got)
 {
-    if (got < sizeof h->magic || memcmp(h->magic, RECORDING_MAGIC, sizeof h->magic))
+    if (got < sizeof h->magic || memcmp(h->magic, RECORDING_MAGIC, sizeof h->magic) != 0)
         return "is no recording of sonde";
     if (got < sizeof *h)
         return "is cut off within its header";

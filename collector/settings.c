@@ -293,7 +293,7 @@ static void parse_output(struct parse *p, const cJSON *object)
             set_string(p, path, field, value);
         else if (!strcmp(value->string, "password") || !strcmp(value->string, "api_key"))
             fault_at(p, path, "secrets do not stand in the configuration; name a file with \"%s_file\"", value->string);
-        else if (strcmp(value->string, "url"))
+        else if (strcmp(value->string, "url") != 0)
             unknown_key(p, path, value->string, nearest_in(output_keys, value->string));
         free(unused);
     }
@@ -324,7 +324,7 @@ static bool parse_plain(struct parse *p, const char *key, const cJSON *value)
         set_string(p, key, &s->token, value);
     else if (!strcmp(key, "allocator")) {
         set_string(p, key, &s->allocator, value);
-        if (s->allocator && strcmp(s->allocator, "jemalloc"))
+        if (s->allocator && strcmp(s->allocator, "jemalloc") != 0)
             fault_at(p, key, "allocator can be \"jemalloc\" only");
     } else if (!strcmp(key, "heap_profile"))
         set_string(p, key, &s->heap_profile, value);
@@ -405,7 +405,7 @@ int settings_read(struct settings *s, const char *path, settings_fault_fn fault,
         rc = ferror(f) ? -errno : !text ? -ENOMEM : len == 1 << 20 ? -EFBIG : 0;
         fclose(f);
     }
-    if (rc) {
+    if (rc || !text) {
         snprintf(message, sizeof message, "cannot be read: %s; check the path and its permissions", strerror(-rc));
         if (fault)
             fault(to, path, message);

@@ -299,7 +299,7 @@ void sites_push_live(struct sites *s, struct endpoints *endpoints, struct queue 
         if (lives(&s->site[i]) || s->site[i].lived)
             list[n++] = &s->site[i];
     if (n)
-        qsort(list, n, sizeof *list, by_live_bytes);
+        qsort(list, n, sizeof(void *), by_live_bytes);
     for (uint32_t i = 0; i < n; i++)
         if (i >= SITES_LIVE_MOST || !push_live(s, endpoints, q, list[i], interval, requests))
             break;

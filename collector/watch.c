@@ -325,7 +325,7 @@ static bool keep(struct watch *w, struct process *p)
 {
     if (w->count == w->room) {
         uint32_t room = w->room ? 2 * w->room : 64;
-        struct process **larger = realloc(w->process, room * sizeof *larger);
+        struct process **larger = realloc(w->process, room * sizeof(void *));
         if (!larger)
             return false;
         w->process = larger;
@@ -624,7 +624,7 @@ static bool membarrier_all(void *to)
 static struct place *add_place(struct watch *w, const struct adopted *adopted)
 {
     struct place *a = calloc(1, sizeof *a);
-    struct process **slots = calloc(adopted->view.processes, sizeof *slots);
+    struct process **slots = calloc(adopted->view.processes, sizeof(void *));
     int at = 0;
     while (at < ORDER_ARENAS && w->place[at])
         at++;
