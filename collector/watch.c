@@ -41,7 +41,7 @@
 #define IDLE_NS (20 * NS_PER_MS) /* what is a silent lane then */
 #define SCAN_EVERY_NS (50 * NS_PER_MS) /* looks for arenas while there is a reason to */
 #define ELSEWHERE_SOON_NS (100 * NS_PER_MS)
-#define ELSEWHERE_EVERY_NS (5 * NS_PER_S)
+#define ELSEWHERE_EVERY_NS (30 * NS_PER_S) /* a look of 70 processes takes 2 ms */
 #define ELSEWHERE_SHARE 100
 #define QUIET_NS NS_PER_S              /* a lane that was silent for so long gives its chunk back */
 #define CALL_NS NS_PER_S               /* a call that lasts longer is told */
