@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """load.py - real servers bare and under sonde, in alternating slices of one run: throughput, p50, p99, CPU per request.
 
-usage: load.py [--quick] [--json FILE] [CASE...]      cases: nginx redis redis-P16 memcached connections processes off shipped idle replay
+usage: load.py [--quick] [--json FILE] [CASE...]      cases: nginx half redis redis-P16 memcached connections processes off shipped idle replay
 
 Both servers run for the whole time, each on its own port; only the one whose turn it is gets load. Ratios are medians over
 the slices, the spread is the range of the middle half. CPU is read from /proc/PID/task/*/schedstat (ns), for the server's
@@ -124,9 +124,16 @@ def to_us(text):
     return float(found[1]) * {"us": 1, "ms": 1e3, "s": 1e6, "m": 6e7, "h": 3.6e9}[found[2]]
 
 
-def wrk(connections=16):
+def wrk(connections=16, delay_ms=0):
+    """delay_ms: each connection waits so long between requests, so that the cores have idle time."""
+    slow = []
+    if delay_ms:
+        slow = ["-s", os.path.join(scratch, f"delay{delay_ms}.lua")]
+        with open(slow[1], "w") as f:
+            f.write(f"function delay() return {delay_ms} end\n")
+
     def load(port, seconds):
-        out = subprocess.run(["wrk", "-t", "1", "-c", str(connections), "-d", str(seconds), "--latency",
+        out = subprocess.run(["wrk", "-t", "1", "-c", str(connections), "-d", str(seconds), "--latency", *slow,
                               f"http://127.0.0.1:{port}/small.html"], capture_output=True, text=True, check=True).stdout
         n = int(re.search(r"(\d+) requests in", out).group(1))
         return (n, float(re.search(r"Requests/sec:\s+([0-9.]+)", out).group(1)),
@@ -264,6 +271,8 @@ def main():
     print("ratios: watched / bare, median (middle half); collector: its CPU / the bare server's CPU, per request")
     if want("nginx"):
         results["nginx"] = compare("nginx", nginx(), wrk(16), slices, seconds)
+    if want("half"):
+        results["nginx-half"] = compare("nginx, half of its most", nginx(), wrk(128, 2), slices, seconds)
     if want("redis"):
         results["redis-P1"] = compare("redis -P 1", redis, redis_benchmark(1), slices, seconds)
     if want("redis-P16"):
