@@ -364,46 +364,51 @@ static bool both_stand(const struct arena_view *v)
            __atomic_load_n(&v->process[1].state, __ATOMIC_ACQUIRE) == PROCESS_LIVE;
 }
 
+/* Two processes that stay; the one in the first slot says that the one in the second is its parent. */
+static void open_child_before_parent(struct run *r, pid_t pid[2])
+{
+    open_run(r);
+    for (int i = 0; i < 2; i++)
+        pid[i] = spawn_staying(&r->v, 1);
+    for (int i = 0; i < 2000 && !both_stand(&r->v); i++)
+        usleep(1000);
+    r->v.process[0].parent_serial = r->v.process[1].serial;
+    r->v.arena->s_processes_high = 2;
+}
+
+static void close_both(struct run *r, const pid_t pid[2])
+{
+    for (int i = 0; i < 2; i++) {
+        kill(pid[i], SIGKILL);
+        waitpid(pid[i], NULL, 0);
+    }
+    close_run(r);
+}
+
 static void test_a_child_in_an_earlier_slot_is_told_after_its_parent(void **state)
 {
     (void)state;
     struct run r;
-    open_run(&r);
-    pid_t pid[2] = {spawn_staying(&r.v, 1), spawn_staying(&r.v, 1)};
-    for (int i = 0; i < 2000 && !both_stand(&r.v); i++)
-        usleep(1000);
-    r.v.process[0].parent_serial = r.v.process[1].serial;
-    r.v.arena->s_processes_high = 2;
+    pid_t pid[2];
+    open_child_before_parent(&r, pid);
     await(&r, FACT_PROCESS, 2);
     const struct kept *parent = fact_of(&r, FACT_PROCESS, 1), *child = fact_of(&r, FACT_PROCESS, 2);
     assert_int_equal(parent->fact.pid, r.v.process[1].pid);
     assert_int_equal(child->fact.pid, r.v.process[0].pid);
     assert_int_equal(child->fact.parent_process, 1);
-    for (int i = 0; i < 2; i++) {
-        kill(pid[i], SIGKILL);
-        waitpid(pid[i], NULL, 0);
-    }
-    close_run(&r);
+    close_both(&r, pid);
 }
 
 static void test_each_is_told_once_in_pages_where_parents_make_a_ring(void **state)
 {
     (void)state;
     struct run r;
-    open_run(&r);
-    pid_t pid[2] = {spawn_staying(&r.v, 1), spawn_staying(&r.v, 1)};
-    for (int i = 0; i < 2000 && !both_stand(&r.v); i++)
-        usleep(1000);
-    r.v.process[0].parent_serial = r.v.process[1].serial;
-    r.v.arena->s_processes_high = 2;
+    pid_t pid[2];
+    open_child_before_parent(&r, pid);
     r.v.process[1].parent_serial = r.v.process[0].serial;
     await(&r, FACT_PROCESS, 2);
     assert_int_equal(count_of(&r, FACT_PROCESS), 2);
-    for (int i = 0; i < 2; i++) {
-        kill(pid[i], SIGKILL);
-        waitpid(pid[i], NULL, 0);
-    }
-    close_run(&r);
+    close_both(&r, pid);
 }
 
 static void test_status_comes_from_the_parents_wait(void **state)
