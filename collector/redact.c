@@ -75,6 +75,15 @@ bool redact_is_opaque(const char *part, size_t len)
     return len > 2 && names_a_person(part, len);
 }
 
+bool redact_holds(const char *text, size_t len, const char *const *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        for (size_t at = 0, n = strlen(words[i]); at + n <= len; at++)
+            if (!strncasecmp(text + at, words[i], n))
+                return true;
+    return false;
+}
+
 bool redact_is_secret_key(const char *key, size_t len)
 {
     static const char *const words[] = {
@@ -82,13 +91,7 @@ bool redact_is_secret_key(const char *key, size_t len)
         "code",   "cred",   "jwt",   "otp",    "pin",       "sid",  "csrf", "xsrf", "nonce",
         "cookie", "ticket", "grant", "access", "assertion", "hash", "hmac", "mac",  "mail",
         "phone",  "card",   "cvv",   "cvc",    "iban",      "ssn",  "state"};
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
-        size_t n = strlen(words[i]);
-        for (size_t at = 0; at + n <= len; at++)
-            if (!strncasecmp(key + at, words[i], n))
-                return true;
-    }
-    return false;
+    return redact_holds(key, len, words, sizeof words / sizeof *words);
 }
 
 static int hex_digit(char c)

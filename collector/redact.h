@@ -26,6 +26,8 @@ bool redact_is_opaque(const char *part, size_t len);
 /* A key whose value is masked: token, password, secret, auth, session, signature, code, ... in any
  * part of it. */
 bool redact_is_secret_key(const char *key, size_t len);
+/* One of the words stands in the text, in capitals or not. */
+bool redact_holds(const char *text, size_t len, const char *const *words, size_t count);
 /* Decodes %XX; `to` has room for `len` bytes; the bytes written. */
 size_t redact_decode(const char *from, size_t len, char *to);
 

@@ -35,11 +35,7 @@ static bool is_secret_name(const char *name, size_t len)
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
         if (strlen(whole[i]) == len && !strncasecmp(name, whole[i], len))
             return true;
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        for (size_t at = 0, n = strlen(words[i]); at + n <= len; at++)
-            if (!strncasecmp(name + at, words[i], n))
-                return true;
-    return false;
+    return redact_holds(name, len, words, sizeof words / sizeof *words);
 }
 
 static bool is_user_option(const char *word)
